@@ -1,0 +1,36 @@
+# Two commands do everything: `make run` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Two test processes of one thread each: on two cores, two of two would wait for each other.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+QUICK := not slow and not browser and not net and not gpu
+
+.PHONY: run test test-all lint types check clean
+
+run: $(INSTALLED)
+	$(BIN)/torchnn fit
+
+test: $(INSTALLED)
+	$(TEST) -m "$(QUICK)"
+
+test-all: $(INSTALLED)
+	$(TEST)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+check: lint types test
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
