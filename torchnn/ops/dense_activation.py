@@ -1,0 +1,69 @@
+"""A dense layer and its activation in one node; both derivations are called, none is written again."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from torchnn.ops._support import traceable_twin
+from torchnn.ops.activation import ACTIVATIONS
+from torchnn.ops.dense import Gradient, dense_backward, dense_forward, dense_jvp
+
+
+def dense_activation_forward(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    """a = g(x Wᵀ + b)."""
+    return ACTIVATIONS[activation].forward(dense_forward(x, weight, bias))
+
+
+def dense_activation_backward(
+    grad_output: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias_shape: torch.Size | None,
+    output: Tensor,
+    activation: str,
+    needs: tuple[bool, ...] = (True, True, True),
+) -> tuple[Gradient, Gradient, Gradient]:
+    """δ = ∂𝓛/∂a ⊙ g'(z), then the dense layer's backward with that δ."""
+    delta = ACTIVATIONS[activation].backward(grad_output, output)
+    return dense_backward(delta, x, weight, bias_shape, needs)
+
+
+class DenseActivationFunction(Function):
+    """Dense layer and activation.
+
+    Forward:   a = g(z),  z = x Wᵀ + b
+    Backward:  δ = ∂𝓛/∂a ⊙ conj(g'(z));  ∂𝓛/∂x = δ W̄,  ∂𝓛/∂W = δᵀ x̄,  ∂𝓛/∂b = Σ_rows δ
+    Saved:     x, W, a; never z, which autograd's two nodes keep between them
+    Shapes:    x (*, n_in), W (n_out, n_in), b (n_out,), (1,) or (); a (*, n_out)
+    Raises:    as dense and the activation
+    Reference: derivation.md, section 4, step 6, and section 5
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+        return dense_activation_forward(x, weight, bias, activation)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, bias, ctx.activation = inputs
+        ctx.bias_shape = None if bias is None else bias.shape
+        ctx.save_for_backward(x, weight, output)
+        ctx.save_for_forward(x, weight, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        x, weight, output = ctx.saved_tensors
+        needs = ctx.needs_input_grad[:3]
+        return *dense_activation_backward(grad_output, x, weight, ctx.bias_shape, output, ctx.activation, needs), None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Gradient, dweight: Gradient, dbias: Gradient, activation: None) -> Tensor:
+        x, weight, output = ctx.saved_tensors
+        return ACTIVATIONS[ctx.activation].jvp(dense_jvp(x, weight, dx, dweight, dbias), output)
+
+
+TraceableDenseActivationFunction = traceable_twin(DenseActivationFunction)
