@@ -1,0 +1,128 @@
+"""What every door does to its arguments: check, cast for autocast, apply the Function or its traceable twin."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import TransformType
+from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+from torch.autograd import Function
+
+from torchnn.ops.activation import ACTIVATIONS
+
+ACTIVATION_NAMES = tuple(ACTIVATIONS)
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def apply(function: type[Function], traceable: type[Function], *args: Any) -> Tensor:
+    """`function.apply(*args)`, or its twin's while `torch.compile` or `torch.export` traces.
+
+    Forward mode inside forward mode is left to torch: it drops the outer tangent of every Function's `jvp`.
+    """
+    chosen: Any = function
+    if torch.compiler.is_compiling():
+        chosen = traceable
+    elif torch._C._are_functorch_transforms_active() and _forward_mode_is_nested():
+        plain: Tensor = chosen.forward(*args)
+        return plain
+    output: Tensor = chosen.apply(*args)
+    return output
+
+
+def _forward_mode_is_nested() -> bool:
+    levels = retrieve_all_functorch_interpreters()
+    return sum(level.key() == TransformType.Jvp for level in levels) > 1
+
+
+# --- autocast ---------------------------------------------------------------------------------------------------------
+
+
+def lower_precision(*tensors: Any) -> tuple[Any, ...]:
+    """Cast as autocast casts for a product: floats to its lower precision, except float64."""
+    device = tensors[0].device.type
+    if not _autocast_is_on(device):
+        return tensors
+    return tuple(_cast(t, torch.get_autocast_dtype(device)) for t in tensors)
+
+
+def float32_precision(*tensors: Any) -> tuple[Any, ...]:
+    """Cast as autocast casts for a loss: lower precisions to float32."""
+    return tuple(_cast(t, torch.float32) for t in tensors) if _autocast_is_on(tensors[0].device.type) else tensors
+
+
+def _autocast_is_on(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def _cast(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return t if t is None or not t.is_floating_point() or t.dtype == torch.float64 else t.to(dtype)
+
+
+def check_activation(name: str) -> None:
+    """Raise ValueError unless `name` is an activation."""
+    if name not in ACTIVATION_NAMES:
+        raise ValueError(f"unknown activation {name!r}: choose one of {', '.join(ACTIVATION_NAMES)}.")
+
+
+# --- argument checks: shapes and dtypes only, which no device has to be asked for ------------------------------------
+
+
+def check_tensor(function: str, argument: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{function}(): argument '{argument}' must be Tensor, not {type(value).__name__}")
+
+
+def checked_dense(
+    name: str, input: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    check_tensor(name, "input", input)
+    check_tensor(name, "weight", weight)
+    if bias is not None:
+        check_tensor(name, "bias", bias)
+    if input.dim() == 0 or weight.dim() == 0:
+        raise RuntimeError(
+            f"both arguments to {name} need to be at least 1D, but they are {input.dim()}D and {weight.dim()}D."
+        )
+    if weight.dim() > 2:
+        raise RuntimeError(f"{name} expects weight of shape (out_features, in_features), got {tuple(weight.shape)}.")
+    if weight.dim() == 1 and bias is not None:
+        raise RuntimeError(f"{name} takes no bias with a weight of one dimension: pass weight.unsqueeze(0).")
+    if input.shape[-1] != weight.shape[-1]:
+        num_rows = input.shape[:-1].numel()
+        num_out = weight.shape[0] if weight.dim() == 2 else 1
+        raise RuntimeError(
+            f"mat1 and mat2 shapes cannot be multiplied ({num_rows}x{input.shape[-1]} and "
+            f"{weight.shape[-1]}x{num_out}): input has {input.shape[-1]} features in its last dimension, "
+            f"weight takes {weight.shape[-1]}."
+        )
+    return input, weight, bias
+
+
+def check_loss(name: str, input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> None:
+    check_tensor(name, "input", input)
+    check_tensor(name, "target", target)
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{reduction} is not a valid value for reduction: choose one of {', '.join(REDUCTIONS)}.")
+    check_constant(name, "weight", weight, input)
+
+
+def check_constant(name: str, argument: str, value: Tensor | None, input: Tensor) -> None:
+    """A weight broadcasts to the elements of the loss and takes no gradient."""
+    if value is None:
+        return
+    check_tensor(name, argument, value)
+    if value.requires_grad and torch.is_grad_enabled():
+        raise RuntimeError(
+            f"The function '{name}' is not differentiable with respect to argument '{argument}'. "
+            "This input cannot have requires_grad True: pass its detach()."
+        )
+    if value.is_complex() and not input.is_complex():
+        raise RuntimeError(f"{argument} is {value.dtype}, which can't be cast to a real loss: pass real numbers.")
+    fits = value.dim() <= input.dim() and all(
+        size in (1, of_input) for size, of_input in zip(value.shape[::-1], input.shape[::-1], strict=False)
+    )
+    if not fits:
+        raise RuntimeError(
+            f"{argument} of shape {tuple(value.shape)} does not broadcast to the elements of shape "
+            f"{tuple(input.shape)}."
+        )

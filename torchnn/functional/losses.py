@@ -1,0 +1,152 @@
+"""Binary cross-entropy and squared error."""
+
+import torch
+from torch import Tensor
+
+from torchnn.functional._arguments import apply, check_constant, check_loss, float32_precision
+from torchnn.ops import loss as _loss
+
+
+def binary_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
+) -> Tensor:
+    """Binary cross-entropy of probabilities; twin of `torch.nn.functional.binary_cross_entropy`.
+
+    Where the probability is a sigmoid, `binary_cross_entropy_with_logits` and `mlp_loss` are exact in both tails and
+    this is not: it can only see a probability that has already been rounded.
+
+    Args:
+        input: probabilities a in [0, 1], any shape.
+        target: y in [0, 1], shape of `input`; soft labels are allowed and get a gradient too.
+        weight: multiplies the loss of each element; broadcasts to `input`; not differentiable.
+        reduction: "mean" over elements, "sum", or "none".
+
+    Returns:
+        The loss, a scalar, or of the shape of `input` for "none".
+
+    Raises:
+        ValueError: shapes differ, or `reduction` is not one of the three.
+        RuntimeError: a value outside [0, 1], different dtypes, or a weight that requires a gradient.
+
+    >>> import torch
+    >>> binary_cross_entropy(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]))
+    tensor(0.6931)
+    """
+    name = "binary_cross_entropy"
+    check_loss(name, input, target, weight, reduction)
+    if input.shape != target.shape:
+        raise ValueError(
+            f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated: "
+            "reshape the target to the input's size."
+        )
+    return loss_of_output(name, input, target, weight, None, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """Binary cross-entropy from logits; twin of `torch.nn.functional.binary_cross_entropy_with_logits`.
+
+    Loss and gradient keep their relative accuracy in both tails, in every dtype, down to the smallest number.
+
+    Args:
+        input: logits z, any shape.
+        target: y in [0, 1], shape of `input`; soft labels are allowed and get a gradient too. Not checked.
+        weight: multiplies the loss of each element; broadcasts to `input`; not differentiable.
+        reduction: "mean" over elements, "sum", or "none".
+        pos_weight: p, multiplies the loss of positives; broadcasts to `input`; not differentiable.
+
+    Returns:
+        The loss, a scalar, or of the shape of `input` for "none"; dtype of `target`, as torch.
+
+    Raises:
+        ValueError: shapes differ, or `reduction` is not one of the three.
+        RuntimeError: an integer target, a weight that does not broadcast or that requires a gradient.
+
+    >>> import torch
+    >>> binary_cross_entropy_with_logits(torch.tensor([0.0]), torch.tensor([1.0]))
+    tensor(0.6931)
+    """
+    name = "binary_cross_entropy_with_logits"
+    check_loss(name, input, target, weight, reduction)
+    check_constant(name, "pos_weight", pos_weight, input)
+    if input.shape != target.shape:
+        raise ValueError(
+            f"Target size ({target.shape}) must be the same as input size ({input.shape}): reshape the target."
+        )
+    if not input.is_floating_point():
+        raise NotImplementedError(f'"{name}" not implemented for {input.dtype}: pass logits as float.')
+    if not target.is_floating_point():
+        raise RuntimeError(
+            f"result type {input.dtype} can't be cast to the target's {target.dtype}: pass target.to(input.dtype)."
+        )
+    if pos_weight is not None and pos_weight.dtype == torch.bool:
+        raise RuntimeError("pos_weight is bool, which cannot be subtracted from: pass it as float.")
+    return apply(
+        _loss.BinaryCrossEntropyWithLogitsFunction,
+        _loss.TraceableBinaryCrossEntropyWithLogitsFunction,
+        *float32_precision(input, target, weight, pos_weight),
+        reduction,
+    )
+
+
+def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """Squared error (a − y)²; twin of `torch.nn.functional.mse_loss`.
+
+    Args:
+        input: a, any shape.
+        target: y, shape of `input`; another shape is broadcast, with torch's warning.
+        reduction: "mean" over elements, "sum", or "none".
+
+    Returns:
+        The loss, a scalar, or of the broadcast shape for "none".
+
+    Raises:
+        ValueError: `reduction` is not one of the three.
+        RuntimeError: shapes that do not broadcast.
+
+    >>> import torch
+    >>> mse_loss(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+    tensor(2.)
+    """
+    check_loss("mse_loss", input, target, None, reduction)
+    if input.shape != target.shape:
+        torch.nn.functional.mse_loss(input.detach(), target.detach())  # torch's own warning or error
+        input, target = torch.broadcast_tensors(input, target)
+    return loss_of_output("mse", input, target, reduction=reduction)
+
+
+def loss_of_output(
+    loss: str,
+    output: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """The loss called `loss` ("binary_cross_entropy" or "mse") of a network's output, with what the twins lack.
+
+    That is `pos_weight` on probabilities and `weight` on squared errors; arguments and errors otherwise as theirs.
+    """
+    check_loss(loss, output, target, weight, reduction)
+    check_constant(loss, "pos_weight", pos_weight, output)
+    if output.shape != target.shape:
+        raise ValueError(f"Target size ({target.shape}) must be the same as output size ({output.shape}).")
+    output, target, weight, pos_weight = float32_precision(output, target, weight, pos_weight)
+    if loss == "mse":
+        if not torch.promote_types(output.dtype, target.dtype).is_floating_point:
+            raise NotImplementedError(f'"mse_loss" not implemented for {output.dtype}: pass float tensors.')
+        return apply(_loss.MSELossFunction, _loss.TraceableMSELossFunction, output, target, weight, reduction)
+    if output.dtype != target.dtype:
+        raise RuntimeError(
+            f"Found dtype {target.dtype} but expected {output.dtype}: convert the target with target.to(input.dtype)."
+        )
+    if not output.is_floating_point():
+        raise NotImplementedError(f'"{loss}" not implemented for {output.dtype}: pass probabilities as float.')
+    twins = _loss.BinaryCrossEntropyFunction, _loss.TraceableBinaryCrossEntropyFunction
+    return apply(*twins, output, target, weight, pos_weight, reduction)
