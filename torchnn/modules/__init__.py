@@ -1,0 +1,1 @@
+"""Modules: parameters, initialisation and repr around `torchnn.functional`."""
