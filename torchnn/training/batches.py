@@ -1,0 +1,85 @@
+"""Batches by whole-tensor indexing: one gather a batch, instead of a Python call a row."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torchnn.training.tables import Table
+
+
+class Batch(NamedTuple):
+    """Rows of a table.
+
+    Attributes:
+        row: position of each row in its table, int64, shape (rows,).
+        features: shape (rows, columns).
+        target: shape (rows,).
+    """
+
+    row: Tensor
+    features: Tensor
+    target: Tensor
+
+
+class BatchLoader:
+    """Iterates over some rows of a table in batches; Lightning takes it as a data loader.
+
+    Each of `num_ranks` processes gets every `num_ranks`-th row. When shuffling, all ranks get the same number of rows,
+    so that every process takes part in every step: up to `num_ranks` − 1 rows, others each epoch, sit an epoch out.
+    In order, nothing is left out and nothing repeated.
+
+    Args:
+        table: where the rows come from.
+        rows: positions in the table, int64, shape (n,).
+        batch_size: rows in a batch, per process; the last batch may be smaller.
+        shuffle_seed: None to keep the order of `rows`; else epoch e is shuffled by a generator of seed and e.
+        rank: number of this process.
+        num_ranks: number of processes.
+
+    >>> table = Table(torch.arange(6.0).view(3, 2), torch.ones(3), ("a", "b"), ("no", "yes"))
+    >>> [batch.row.tolist() for batch in BatchLoader(table, torch.arange(3), batch_size=2)]
+    [[0, 1], [2]]
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        rows: Tensor,
+        batch_size: int,
+        shuffle_seed: int | None = None,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
+        self.table = table
+        self.rows = rows
+        self.batch_size = batch_size
+        self.shuffle_seed = shuffle_seed
+        self.rank = rank
+        self.num_ranks = num_ranks
+        self.epoch = 0
+        self.sampler, self.batch_sampler = self, None  # where Lightning looks for set_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next iteration; Lightning calls this at the start of every epoch."""
+        self.epoch = epoch
+
+    def rows_of_this_rank(self) -> Tensor:
+        """The rows of the current epoch, in order, that this process sees."""
+        if self.shuffle_seed is None:
+            return self.rows[self.rank :: self.num_ranks]
+        generator = torch.Generator().manual_seed(hash((self.shuffle_seed, self.epoch)) % 2**63)
+        order = torch.randperm(len(self.rows), generator=generator)
+        even = len(order) - len(order) % self.num_ranks
+        return self.rows[order[:even]][self.rank :: self.num_ranks]
+
+    def __len__(self) -> int:
+        num_rows = len(self.rows)
+        if self.shuffle_seed is None:
+            num_rows += self.num_ranks - 1 - self.rank
+        return -(-(num_rows // self.num_ranks) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for rows in torch.split(self.rows_of_this_rank(), self.batch_size):
+            yield Batch(rows, self.table.features[rows], self.table.target[rows])

@@ -1,0 +1,138 @@
+"""What watches a run: a stop on values that are no numbers, and the pictures of the run folder."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+
+LAST = "last.ckpt"
+STEPS_BETWEEN_CHECKS = 50  # a look at a loss waits for the device; the end of an epoch is always checked
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss or a weight is no finite number any more."""
+
+
+class StopOnNaN(Callback):
+    """Stops the run with `TrainingDivergedError` before a checkpoint of broken weights can replace a good one.
+
+    Finite or not is accumulated on the device; it is looked at every 50 steps, and before validation saves.
+    """
+
+    def __init__(self) -> None:
+        self.all_finite: Tensor | None = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        finite = torch.isfinite(outputs["loss"].detach())
+        self.all_finite = finite if self.all_finite is None else self.all_finite & finite
+        if (batch_idx + 1) % STEPS_BETWEEN_CHECKS == 0:
+            self._check(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._check(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._check(trainer, pl_module)
+
+    def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        watched = [torch.isfinite(p).all() for p in pl_module.parameters()]
+        if self.all_finite is not None:
+            watched.append(self.all_finite)
+        if "val_loss" in trainer.callback_metrics:
+            watched.append(torch.isfinite(trainer.callback_metrics["val_loss"]).to(watched[0].device))
+        healthy = bool(torch.stack(watched).all())
+        if trainer.strategy.reduce_boolean_decision(healthy, all=True):
+            return
+        saved = last_checkpoint(trainer)
+        raise TrainingDivergedError(
+            f"the loss became NaN or infinite in epoch {trainer.current_epoch}: {self._likely_cause(trainer)}; "
+            + (f"the last good checkpoint is {saved}." if saved else "no checkpoint had been saved.")
+        )
+
+    def _likely_cause(self, trainer: pl.Trainer) -> str:
+        batches: Iterable[Any] = trainer.train_dataloader or ()
+        if not all(bool(torch.isfinite(batch.features).all()) for batch in batches):
+            return "the features hold values that are no finite numbers"
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        return f"the learning rate {rate:g} is probably too high, lower --model.lr"
+
+
+class LearningCurve(Callback):
+    """Draws training and validation loss by epoch into `learning_curve.png` of the run folder."""
+
+    def __init__(self) -> None:
+        self.history: dict[str, list[tuple[int, float]]] = {"train_loss": [], "val_loss": []}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The points so far, so that a resumed run draws the whole curve."""
+        return dict(self.history)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = dict(state_dict)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for name, points in self.history.items():
+            if name in trainer.callback_metrics:
+                points.append((trainer.current_epoch, float(trainer.callback_metrics[name])))
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        folder = run_folder(trainer)
+        if folder is None or not self.history["train_loss"]:
+            return
+        figure, axes = new_figure()
+        for points, label in zip(self.history.values(), ("training", "validation"), strict=True):
+            if points:
+                epochs, values = zip(*points, strict=True)
+                axes.plot(epochs, values, label=label)
+        axes.set(xlabel="epoch", ylabel="loss", title="Learning curve")
+        axes.legend()
+        figure.savefig(folder / "learning_curve.png")
+
+
+class RocPicture(Callback):
+    """Draws the receiver operating characteristic of the held-out rows into `roc.png` of the run folder."""
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        roc: Any = pl_module.roc
+        false_positive_rate, true_positive_rate, _ = roc.compute()  # every process takes part
+        folder = run_folder(trainer)
+        if folder is None:
+            return
+        figure, axes = new_figure()
+        area = torch.trapezoid(true_positive_rate, false_positive_rate)
+        axes.plot(false_positive_rate.cpu(), true_positive_rate.cpu(), label=f"held-out rows, area {area:.4f}")
+        axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="chance")
+        axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC", aspect="equal")
+        axes.legend(loc="lower right")
+        figure.savefig(folder / "roc.png")
+
+
+def last_checkpoint(trainer: pl.Trainer) -> str | None:
+    """Path of the newest `last.ckpt` that this run has written, if it has."""
+    written = [str(getattr(callback, "best_model_path", "")) for callback in trainer.checkpoint_callbacks]
+    return next((path for path in written if Path(path).name == LAST), None)
+
+
+def run_folder(trainer: pl.Trainer) -> Path | None:
+    """Where this process writes pictures: the folder of the run's logger, on the first process only."""
+    if not trainer.is_global_zero or not isinstance(trainer.logger, CSVLogger):
+        return None
+    folder = Path(trainer.logger.log_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def new_figure() -> tuple[Any, Any]:
+    """A figure and its axes, outside pyplot, so that nothing global changes and no display is needed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4), dpi=150, layout="constrained")
+    return figure, figure.subplots()

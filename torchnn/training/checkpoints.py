@@ -1,0 +1,62 @@
+"""Finding and reading checkpoints; nothing in a checkpoint is ever run as code."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchnn.training.callbacks import LAST
+from torchnn.training.classifier import BinaryClassifier
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message is one sentence that says which and why."""
+
+
+def find_checkpoint(wanted: str, root: Path) -> Path:
+    """The path that `wanted` stands for.
+
+    Args:
+        wanted: "best" or "last" for those of the newest run below `root`, anything else is a path.
+        root: the folder that holds `lightning_logs`.
+
+    Raises:
+        CheckpointError: no such file.
+    """
+    if wanted not in ("best", "last"):
+        path = Path(wanted)
+        if path.is_file():
+            return path
+        raise CheckpointError(f"--ckpt_path {wanted} does not exist: give the path of a .ckpt file.")
+    pattern = "lightning_logs/version_*/checkpoints/*.ckpt"
+    found = [path for path in root.glob(pattern) if (path.name == LAST) == (wanted == "last")]
+    if not found:
+        folder = root / "lightning_logs"
+        raise CheckpointError(
+            f"no run in {folder} has a {wanted} checkpoint: train with torchnn fit, or give --ckpt_path."
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint of `BinaryClassifier`, proven to fit the network that it describes.
+
+    Raises:
+        CheckpointError: the file is no checkpoint, is truncated, holds code, or does not fit.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = "holds code or classes where only numbers belong, or is no checkpoint, and was not loaded"
+        raise CheckpointError(f"checkpoint {path} {reason}.") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"checkpoint {path} is truncated or is no checkpoint: use another one.") from error
+    if not isinstance(checkpoint, dict) or not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
+        raise CheckpointError(f"checkpoint {path} does not hold a model of torchnn: it has no hyper-parameters.")
+    try:
+        BinaryClassifier(**checkpoint["hyper_parameters"]).load_state_dict(checkpoint["state_dict"])
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"checkpoint {path} does not fit BinaryClassifier: {reason}") from error
+    return checkpoint
