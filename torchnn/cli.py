@@ -1,0 +1,238 @@
+"""The `torchnn` command: Lightning's command line over `BinaryClassifier` and `TabularDataModule`."""
+
+import csv
+import logging
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.trainer.states import TrainerStatus
+
+from torchnn.cli_errors import OneSentenceParser, fail, options, with_flag
+from torchnn.training.callbacks import (
+    LAST,
+    LearningCurve,
+    RocPicture,
+    StopOnNaN,
+    TrainingDivergedError,
+    last_checkpoint,
+    run_folder,
+)
+from torchnn.training.checkpoints import CheckpointError, find_checkpoint, read_checkpoint
+from torchnn.training.classifier import BinaryClassifier
+from torchnn.training.data import TabularDataModule
+
+REPORTED = ("accuracy", "auroc", "log_loss", "average_precision", "f1", "calibration_error")
+MONITORED = ("val_loss", "train_loss", *(f"val_{name}" for name in REPORTED))
+HARMLESS = (
+    r".*smaller than the logging interval.*",  # nothing is logged by step, so a short epoch loses nothing
+    r".*dirpath has changed from.*",  # a later run never writes into the folder of an earlier one
+    r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's to mend
+)
+DATA_DECIDES = "in_features"  # the hyper-parameter that no flag sets
+
+
+class TorchnnCLI(LightningCLI):
+    """fit, validate, test and predict, with the defaults, the checks and the report of torchnn."""
+
+    model: BinaryClassifier
+    datamodule: TabularDataModule
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Subcommands, each with the arguments of the Trainer's method that are no flags."""
+        data = {"model", "dataloaders", "datamodule", "weights_only", "verbose", "return_predictions"}
+        return {
+            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
+            "validate": data,
+            "test": data,
+            "predict": data,
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "early_stopping.monitor": "val_loss",
+                "early_stopping.patience": 10,
+                "checkpoint.monitor": "val_loss",
+                "checkpoint.filename": "best-{epoch}",
+            }
+        )
+        parser.link_arguments("data.num_features", f"model.{DATA_DECIDES}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)
+        self.words = sys.argv[1:] if args is None else list(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Resolve --ckpt_path, refuse a file that is not safe or does not fit, and take its hyper-parameters."""
+        subcommand = self.config.subcommand
+        config = self.config[subcommand]
+        wanted = config.get("ckpt_path") or (None if subcommand == "fit" else "best")
+        self.checkpoint: dict[str, Any] | None = None
+        if wanted is None:
+            return
+        path = find_checkpoint(wanted, Path(config.trainer.default_root_dir or "."))
+        self.checkpoint = read_checkpoint(path)
+        config.ckpt_path = str(path)
+        for name, trained in self.checkpoint["hyper_parameters"].items():
+            if name == DATA_DECIDES:
+                continue
+            given = config.model[name]
+            if self._is_set(name) and plain(given) != plain(trained):
+                if name == "threshold" and subcommand != "fit":
+                    continue
+                raise CheckpointError(
+                    f"--model.{name} {given} contradicts the checkpoint {path}, which has {trained}: leave it out."
+                )
+            config.model[name] = trained
+
+    def _is_set(self, name: str) -> bool:
+        """Whether a hyper-parameter of the model was given, by flag or in a file."""
+        default = self._parser(self.config.subcommand).get_default(f"model.{name}")
+        by_flag = any(word.split("=")[0] == f"--model.{name}" for word in self.words)
+        return by_flag or plain(self.config[self.config.subcommand].model[name]) != plain(default)
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except MisconfigurationException as error:
+            fail(f"the trainer refuses its arguments: {error}")
+        except ValueError as error:
+            fail(with_flag(str(error), options(self._parser(self.config.subcommand))))
+        if self.checkpoint is not None:
+            trained, given = self.checkpoint["hyper_parameters"][DATA_DECIDES], self.datamodule.num_features
+            if trained != given:
+                raise CheckpointError(
+                    f"the checkpoint takes {trained} columns, the data has {given}: use the data it was trained on."
+                )
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        config = self._get(self.config_init, "trainer")
+        if config.barebones:
+            fail("--trainer.barebones switches off the metrics that torchnn reports: leave it out.")
+        for group in ("early_stopping", "checkpoint"):
+            monitor = self._get(self.config, group).monitor
+            if monitor not in MONITORED:
+                fail(f"--{group}.monitor is {monitor!r}: choose one of {', '.join(MONITORED)}.")
+
+        on_terminal = sys.stdout.isatty()
+        for quiet_when_piped in ("enable_progress_bar", "enable_model_summary"):
+            if config[quiet_when_piped] is None:
+                kwargs[quiet_when_piped] = on_terminal
+        callbacks = [StopOnNaN(), LearningCurve(), RocPicture()]
+        if config.logger is False:
+            self.save_config_callback = None  # it would write beside the user's files, where there is no run folder
+        elif not config.fast_dev_run:
+            callbacks.append(LearningRateMonitor(logging_interval="epoch"))
+        if config.logger in (None, True):
+            kwargs["logger"] = CSVLogger(config.default_root_dir or ".", name="lightning_logs")
+        if config.enable_checkpointing is not False:
+            # Lightning's save_last writes only when the best checkpoint was written; this one every epoch.
+            callbacks.append(ModelCheckpoint(filename=Path(LAST).stem, enable_version_counter=False))
+        self.trainer_defaults["callbacks"] = callbacks
+        return super().instantiate_trainer(**kwargs)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> pl.Trainer:
+        if config["enable_checkpointing"] is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
+        return super()._instantiate_trainer(config, callbacks)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit:
+            if self.trainer.state.status == TrainerStatus.INTERRUPTED:
+                saved = last_checkpoint(self.trainer)
+                advice = f"continue with torchnn fit --ckpt_path {saved}" if saved else "no checkpoint had been saved"
+                fail(f"interrupted in epoch {self.trainer.current_epoch}; {advice}.", status=130)
+            raise
+
+    def fit(self, ckpt_path: str | None, **kwargs: Any) -> None:
+        """Train, then test the best checkpoint on the held-out rows."""
+        self.trainer.fit(**kwargs, ckpt_path=ckpt_path, weights_only=True)
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
+        self.test(ckpt_path=best, **kwargs)
+
+    def validate(self, ckpt_path: str | None, **kwargs: Any) -> None:
+        self.trainer.validate(**kwargs, ckpt_path=ckpt_path, weights_only=True, verbose=False)
+        self._report("val")
+
+    def test(self, ckpt_path: str | None, **kwargs: Any) -> None:
+        self.trainer.test(**kwargs, ckpt_path=ckpt_path, weights_only=True, verbose=False)
+        self._report("test")
+
+    def predict(self, ckpt_path: str | None, **kwargs: Any) -> None:
+        """Write row number, probability and label of the held-out rows to `predictions.csv` in the run folder."""
+        batches: Any = self.trainer.predict(**kwargs, ckpt_path=ckpt_path, weights_only=True)
+        folder = run_folder(self.trainer)
+        if folder is not None:
+            write_predictions(folder / "predictions.csv", batches, self.datamodule.table.classes)
+            print(f"predictions {folder / 'predictions.csv'}")
+
+    def _report(self, stage: str) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        for name in REPORTED:
+            print(f"{name} {float(self.trainer.callback_metrics[f'{stage}_{name}']):.4f}")
+        folder = run_folder(self.trainer)
+        if folder is not None:
+            print(f"run {folder}")
+
+
+def plain(value: Any) -> Any:
+    """A tuple as the list that a file would hold; anything else as it is."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def write_predictions(path: Path, batches: Sequence[Mapping[str, Any]], classes: tuple[str, str]) -> None:
+    """Write a table with the columns row, probability (of class 1) and label (a name of `classes`)."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["row", "probability", "label"])
+        for batch in batches:
+            rows = zip(batch["row"].tolist(), batch["probability"].tolist(), batch["label"].tolist(), strict=True)
+            writer.writerows((row, probability, classes[label]) for row, probability, label in rows)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        args: the words after `torchnn`; None takes them from the command line.
+
+    Raises:
+        SystemExit: with status 2 after wrong input, 130 after an interruption.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in HARMLESS:
+        warnings.filterwarnings("ignore", message=message)
+    try:
+        TorchnnCLI(
+            BinaryClassifier,
+            TabularDataModule,
+            args=None if args is None else list(args),
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_class=OneSentenceParser,
+            parser_kwargs={
+                "prog": "torchnn",
+                "description": "Train and use a classifier.",
+                "version": version("torchnn"),
+            },
+            trainer_defaults={"max_epochs": 200, "num_sanity_val_steps": 0, "deterministic": "warn"},
+        )
+    except (CheckpointError, TrainingDivergedError, MisconfigurationException) as error:
+        fail(str(error))

@@ -1,0 +1,72 @@
+"""Wrong input answered in one sentence on standard error, with exit status 2 and no traceback."""
+
+import difflib
+import re
+import sys
+from typing import Any, NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+IN_WORDS = {
+    "NoneType": "null",
+    "Sequence": "a list",
+    "Mapping": "a dictionary",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "str": "a string",
+}
+
+
+def fail(sentence: str, status: int = 2) -> NoReturn:
+    """Print one sentence and exit."""
+    sys.stderr.write(f"torchnn: {' '.join(sentence.split())}\n")
+    sys.exit(status)
+
+
+class OneSentenceParser(LightningArgumentParser):
+    """Lightning's parser, without a page of usage before each error."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        parser = getattr(ex, "subcommand_parser", None) or self
+        fail(one_sentence(message, options(parser)))
+
+
+def options(parser: Any) -> list[str]:
+    """The flags of a parser."""
+    return [option for action in parser._actions for option in action.option_strings]
+
+
+def with_flag(message: str, known: list[str]) -> str:
+    """Put the flag before a sentence that begins with the name of a constructor's argument."""
+    for group in ("model", "data"):
+        if f"--{group}.{re.split(r'[^a-z_]', message)[0]}" in known:
+            return f"--{group}.{message}"
+    return message
+
+
+def one_sentence(message: str, known: list[str]) -> str:
+    """Name the argument, what it was given and what is allowed, from a message of jsonargparse."""
+    if unrecognized := re.match(r"unrecognized arguments: (\S+)", message.strip()):
+        wrong = unrecognized[1].split("=")[0]
+        close = difflib.get_close_matches(wrong, known, n=1)
+        return f"{wrong} is no argument" + (f": did you mean {close[0]}?" if close else ": see --help.")
+    if named := re.search(r'[Kk]ey "([^"]+)"', message):
+        given = re.search(r"(?:Got value|Given value): (.*)", message)
+        if given:
+            return f"--{named[1]} is {given[1].strip()!r}: expected {allowed(message)}."
+    return message
+
+
+def allowed(message: str) -> str:
+    """The types that a message of jsonargparse expects, in words."""
+    expected = re.findall(r"Expected an? (.*?)(?:\. Got value|$)", message, flags=re.MULTILINE)
+    words = []
+    for kind in expected:
+        kind = re.sub(r"<class '([\w.]+)'>", r"\1", kind)
+        kind = re.sub(r"(?:typing|collections\.abc|torchnn[\w.]*)\.", "", kind)
+        kind = re.sub(r"Literal\[(.*)\]", r"one of \1", kind)
+        kind = IN_WORDS.get(kind, kind)
+        if kind not in words:
+            words.append(kind)
+    return " or ".join(words)
