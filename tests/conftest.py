@@ -1,0 +1,33 @@
+"""What every test starts from: one seed, one thread, and no CUDA device pretended."""
+
+import importlib
+import warnings
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forward_mode_rules() -> None:
+    """Load torch's own forward-mode rules, which still call the deprecated `torch.jit.script` when first imported."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _backend_flags_can_be_set() -> None:
+    """torch's own test utilities forbid at import what Lightning's Trainer does in every run."""
+    torch.backends.disable_global_flags.__globals__["__allow_nonbracketed_mutation_flag"] = True
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device; torch sees none"))

@@ -1,0 +1,292 @@
+"""The `torchnn` command as a person uses it: the main job, the flags, and one sentence for every mistake."""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+from torchnn.__main__ import main
+from torchnn.training import BinaryClassifier, TabularDataModule
+
+SHORT = ["--trainer.max_epochs", "2"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run_of(version: int, root: str = ".") -> Path:
+    return Path(root) / "lightning_logs" / f"version_{version}"
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def printed_metrics(output: str) -> dict[str, float]:
+    pairs = [line.split() for line in output.splitlines()]
+    return {name: float(value) for name, value in pairs if name != "run"}
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The sentence for a wrong command: status 2, one line, no traceback."""
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    streams = capsys.readouterr()
+    assert stop.value.code == 2
+    assert streams.err.count("\n") == 1, streams.err
+    assert "Traceback" not in streams.err
+    assert streams.out == ""
+    return streams.err
+
+
+def test_the_main_job_trains_tests_and_leaves_a_run_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit"])
+    output = capsys.readouterr().out
+    metrics = printed_metrics(output)
+    assert metrics["accuracy"] > 0.93
+    assert metrics["auroc"] > 0.98
+    assert metrics["log_loss"] < 0.25
+    assert output.splitlines()[-1] == f"run {run_of(0)}"
+    names = {str(path.relative_to(run_of(0))) for path in run_of(0).rglob("*") if path.is_file()}
+    best = {name for name in names if name.startswith("checkpoints/best")}
+    assert len(best) == 1
+    assert names - best >= {
+        *("config.yaml", "metrics.csv", "learning_curve.png", "roc.png", "checkpoints/last.ckpt"),
+    }
+    for picture in ("learning_curve.png", "roc.png"):
+        colours = Image.open(run_of(0) / picture).convert("RGB").getcolors(maxcolors=1 << 20)
+        assert colours is not None
+        assert len(colours) > 50, "an empty picture"
+
+    main(["test"])
+    assert printed_metrics(capsys.readouterr().out) == metrics
+    main(["test", "--ckpt_path", str(next(run_of(0).glob("checkpoints/best*")))])
+    assert printed_metrics(capsys.readouterr().out) == metrics
+
+
+def test_the_printed_metrics_are_those_of_the_checkpoint_on_held_out_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", *SHORT])
+    printed = printed_metrics(capsys.readouterr().out)
+    model = BinaryClassifier.load_from_checkpoint(next(run_of(0).glob("checkpoints/best*")), weights_only=True).eval()
+    data = TabularDataModule()
+    rows = data.rows["test"]
+    with torch.no_grad():
+        probability = model(data.table.features[rows]).squeeze(-1)
+    assert printed["accuracy"] == pytest.approx(accuracy_score(data.table.target[rows], probability >= 0.5), abs=1e-4)
+    assert printed["auroc"] == pytest.approx(roc_auc_score(data.table.target[rows], probability), abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
+    for root, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        main(["fit", *SHORT, "--seed_everything", seed, "--trainer.default_root_dir", root])
+    a, b, c = (torch.load(run_of(0, root) / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for root in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["network.layers.0.weight"], c["network.layers.0.weight"])
+
+
+def test_last_is_rewritten_every_epoch_when_the_best_is_old() -> None:
+    """A rate of 10 makes every later epoch worse than the first."""
+    main(["fit", "--trainer.max_epochs", "6", "--model.lr", "0.5"])
+    best, last = (
+        torch.load(path, weights_only=True)["epoch"]
+        for path in (next(run_of(0).glob("checkpoints/best*")), run_of(0) / "checkpoints/last.ckpt")
+    )
+    assert last == 5
+    assert best < last
+
+
+def test_a_run_can_be_repeated_from_its_own_configuration() -> None:
+    main(["fit", *SHORT, "--model.hidden_sizes", "[8,4]", "--model.activation", "[tanh,relu]", "--model.lr", "0.02"])
+    main(["fit", "--config", str(run_of(0) / "config.yaml")])
+    first, second = (torch.load(run_of(v) / "checkpoints/last.ckpt", weights_only=True) for v in (0, 1))
+    assert first["hyper_parameters"] == second["hyper_parameters"]
+    for name, value in first["state_dict"].items():
+        assert torch.equal(value, second["state_dict"][name])
+
+
+def test_every_kind_of_hyper_parameter_reaches_the_run() -> None:
+    words = ["--model.bias", "shared", "--model.initialisation", "torch", "--model.optimizer", "SGD"]
+    words += ["--model.optimizer_args", "{momentum: 0.9}", "--model.lr", "0.05", "--model.weight_decay", "0.001"]
+    words += ["--model.lr_scheduler", "StepLR", "--model.lr_scheduler_args.step_size", "1", "--model.pos_weight", "2"]
+    words += ["--model.threshold", "0.4", "--data.batch_size", "64", "--data.val_fraction", "0.2"]
+    main(["fit", *SHORT, *words, "--data.seed", "3", "--early_stopping.patience", "1"])
+    saved = torch.load(run_of(0) / "checkpoints/last.ckpt", weights_only=True)
+    options = saved["hyper_parameters"]
+    assert (options["bias"], options["optimizer"], options["pos_weight"], options["threshold"]) == (
+        "shared",
+        "SGD",
+        2,
+        0.4,
+    )
+    assert saved["optimizer_states"][0]["param_groups"][0]["momentum"] == 0.9
+    assert saved["state_dict"]["network.layers.0.bias"].shape == (1,)
+    config = yaml.safe_load((run_of(0) / "config.yaml").read_text())
+    assert (config["data"]["batch_size"], config["data"]["seed"]) == (64, 3)
+    rates = [row["lr-SGD"] for row in rows_of(run_of(0) / "metrics.csv") if row["lr-SGD"]]
+    assert [float(rate) for rate in rates] == pytest.approx([0.05, 0.005])
+
+
+def test_resuming_ends_where_an_uninterrupted_run_ends() -> None:
+    main(["fit", "--trainer.max_epochs", "4", "--trainer.default_root_dir", "whole"])
+    main(["fit", "--trainer.max_epochs", "2", "--trainer.default_root_dir", "parts"])
+    main(["fit", "--trainer.max_epochs", "4", "--trainer.default_root_dir", "parts", "--ckpt_path", "last"])
+    whole = torch.load(run_of(0, "whole") / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    parts = torch.load(run_of(1, "parts") / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_predictions_name_row_probability_and_class(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", *SHORT])
+    main(["predict"])
+    path = Path(capsys.readouterr().out.split()[-1])
+    table, data = rows_of(path), TabularDataModule()
+    assert [int(row["row"]) for row in table] == data.rows["test"].tolist()
+    assert all((float(row["probability"]) >= 0.5) == (row["label"] == "benign") for row in table)
+
+
+def test_two_processes_train_and_test(tmp_path: Path) -> None:
+    """Lightning's own launcher starts the second process from the command line, so that this runs outside pytest."""
+    words = [*SHORT, "--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    done = subprocess.run(
+        [sys.executable, "-m", "torchnn", "fit", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert printed_metrics(done.stdout).keys() >= {"accuracy", "auroc", "log_loss"}
+    assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_other_precisions_train(precision: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", *SHORT, "--trainer.precision", precision])
+    assert printed_metrics(capsys.readouterr().out)["auroc"] > 0.9
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_a_gpu_trains(precision: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", *SHORT, "--trainer.accelerator", "gpu", "--trainer.devices", "1", "--trainer.precision", precision])
+    assert printed_metrics(capsys.readouterr().out)["auroc"] > 0.9
+
+
+def test_a_dry_run_and_a_run_without_logger_leave_nothing_behind(tmp_path: Path) -> None:
+    main(["fit", "--trainer.fast_dev_run", "true"])
+    main(["fit", *SHORT, "--trainer.logger", "false", "--trainer.enable_checkpointing", "false"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_explains_each_argument_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "learning rate, above 0, the initial one if there is a schedule. (type: float, default: 0.01)" in text
+    assert "rows in a training batch, per process. (type: int, default: 32)" in text
+    for name in BinaryClassifier.__init__.__annotations__.keys() - {"return", "in_features"}:
+        described = text.split(f"--model.{name} ")[-1].split("(type: ")[0]
+        assert len(described.split()) > 4, f"--model.{name} is not explained"
+
+
+def test_the_configuration_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--model.lr", "0.5", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], 'expected "subcommand" to be one of'),
+        (["fitt"], "invalid choice: 'fitt' (choose from 'fit', 'validate', 'test', 'predict')"),
+        (
+            ["fit", "--model.hiden_sizes", "[3]"],
+            "--model.hiden_sizes is no argument: did you mean --model.hidden_sizes?",
+        ),
+        (["fit", "--trainer.acelerator=cpu"], "did you mean --trainer.accelerator?"),
+        (["fit", "--model.hidden_sizes", "[0]"], "--model.hidden_sizes[0] is 0: a hidden layer has 1 neuron or more."),
+        (["fit", "--model.hidden_sizes", "[4,-3]"], "--model.hidden_sizes[1] is -3"),
+        (["fit", "--model.hidden_sizes", "[a]"], "--model.hidden_sizes is 'a': expected a whole number."),
+        (["fit", "--model.activation", "softmax"], "choose one of identity, sigmoid, tanh, relu, step"),
+        (["fit", "--model.lr", "fast"], "--model.lr is 'fast': expected a number."),
+        (["fit", "--model.lr", "-1"], "--model.lr is -1.0: it is a finite number above 0."),
+        (["fit", "--model.lr", ".inf"], "--model.lr is inf: it is a finite number above 0."),
+        (["fit", "--model.bias", "some"], "expected true or false or one of 'shared'"),
+        (["fit", "--model.optimizer", "Adamm"], "--model.optimizer is 'Adamm': choose one of"),
+        (["fit", "--data.dataset", "iris"], "--data.dataset is 'iris': expected one of 'breast_cancer'."),
+        (["fit", "--data.val_fraction", "2"], "--data.val_fraction is 2.0: it lies between 0 and 1."),
+        (["fit", "--trainer.max_epochs", "many"], "--trainer.max_epochs is 'many': expected a whole number or null."),
+        (["fit", "--trainer.devices", "0"], "the trainer refuses its arguments: `Trainer(devices="),
+        (["fit", "--trainer.barebones", "true"], "--trainer.barebones switches off the metrics"),
+        (
+            ["fit", "--early_stopping.monitor", "val_acc"],
+            "--early_stopping.monitor is 'val_acc': choose one of val_loss",
+        ),
+        (["fit", "--config", "none.yaml"], "File does not exist"),
+        (["test"], "no run in lightning_logs has a best checkpoint: train with torchnn fit"),
+        (["test", "--ckpt_path", "none.ckpt"], "--ckpt_path none.ckpt does not exist"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert sentence in refused(words, capsys)
+    assert list(tmp_path.iterdir()) == [], "a refused command left something behind"
+
+
+def test_a_flag_that_contradicts_the_checkpoint_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", *SHORT, "--model.hidden_sizes", "[5]"])
+    capsys.readouterr()
+    untouched = {path: path.read_bytes() for path in run_of(0).rglob("*") if path.is_file()}
+    wrong = ["--model.lr", "0.5"], ["--model.hidden_sizes", "[16]"]  # the second is the default: a flag all the same
+    for words in wrong:
+        message = refused(["fit", "--ckpt_path", "last", *words], capsys)
+        assert f"{words[0]} {words[1]} contradicts the checkpoint" in message.replace("(16,)", "[16]")
+    main(["test", "--model.threshold", "0.9"])
+    assert {path: path.read_bytes() for path in run_of(0).rglob("*") if path.is_file()} == untouched
+
+
+def test_a_diverging_run_ends_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(["fit", *SHORT, "--model.lr", "1e38", "--model.optimizer", "SGD"], capsys)
+    assert "in epoch 0: the learning rate 1e+38 is probably too high, lower --model.lr" in message
+
+
+class Interrupted:
+    """A `torchnn fit` in a process of its own that gets Ctrl-C."""
+
+    def __init__(self, folder: Path) -> None:
+        words = ["fit", "--trainer.max_epochs", "100000", "--early_stopping.patience", "100000"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "torchnn", *words],
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    def stop_when(self, ready: Any) -> tuple[int, str]:
+        deadline = time.monotonic() + 60
+        while not ready() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.process.send_signal(signal.SIGINT)
+        _, message = self.process.communicate(timeout=60)
+        return self.process.returncode, message
+
+
+def test_ctrl_c_says_how_to_continue_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    last = tmp_path / run_of(0) / "checkpoints/last.ckpt"
+    status, message = Interrupted(tmp_path).stop_when(last.exists)
+    assert status == 130
+    assert message.count("\n") == 1, message
+    assert "continue with torchnn fit --ckpt_path" in message
+    torch.load(last, weights_only=True)
