@@ -172,6 +172,8 @@ def check_saved_tensors_are_seen_by_hooks(op: Op, tensors: Sequence[Tensor], con
         return torch.zeros_like(t)  # a backward that uses what it saved must now give something else
 
     output = op(*tensors)
+    kept = [name for name, value in vars(output.grad_fn).items() if isinstance(value, Tensor)]
+    assert not kept, f"kept beside the hooks: {kept}"
     honest = gradients(op, tensors, torch.ones_like(output))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         output = op(*tensors)
@@ -179,7 +181,9 @@ def check_saved_tensors_are_seen_by_hooks(op: Op, tensors: Sequence[Tensor], con
     assert all(t.data_ptr() in known for t in packed if t.numel()), "an intermediate was saved"
     wanted = [t for t in tensors if t.requires_grad]
     seen = torch.autograd.grad(output, wanted, torch.ones_like(output))
-    assert any(not torch.equal(a, b) for a, b in zip(honest, seen, strict=True)), "a tensor was kept beside the hooks"
+    assert any(not torch.equal(a, b) for a, b in zip(honest, seen, strict=True)), (
+        "backward uses nothing that the hooks saw"
+    )
 
 
 def check_autocast(op: Op, twin: Op, tensors: Sequence[Tensor]) -> None:

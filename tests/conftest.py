@@ -1,6 +1,7 @@
-"""What every test starts from: one seed, one thread, and no CUDA device pretended."""
+"""What every test starts from: one seed, and what torch's own test utilities change put back."""
 
 import importlib
+import random
 import warnings
 
 import pytest
@@ -23,6 +24,7 @@ def _backend_flags_can_be_set() -> None:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
+    random.seed(0)
     torch.manual_seed(0)
 
 

@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
 
 
 def test_last_is_rewritten_every_epoch_when_the_best_is_old() -> None:
-    """A rate of 10 makes every later epoch worse than the first."""
+    """A rate so high that a later epoch is worse than an earlier one."""
     main(["fit", "--trainer.max_epochs", "6", "--model.lr", "0.5"])
     best, last = (
         torch.load(path, weights_only=True)["epoch"]
@@ -147,6 +147,20 @@ def test_resuming_ends_where_an_uninterrupted_run_ends() -> None:
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_a_checkpoint_is_tested_on_the_rows_that_its_own_run_held_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the default seed, some of them would be rows that it was trained on."""
+    main(["fit", *SHORT, "--data.seed", "3", "--data.test_fraction", "0.3"])
+    trained = printed_metrics(capsys.readouterr().out)
+    main(["test", "--data.batch_size", "8"])
+    assert printed_metrics(capsys.readouterr().out) == trained
+    message = refused(["test", "--data.seed", "4"], capsys)
+    assert "--data.seed 4 contradicts the checkpoint" in message
+    main(["predict"])
+    assert [int(row["row"]) for row in rows_of(Path(capsys.readouterr().out.split()[-1]))] == TabularDataModule(
+        seed=3, test_fraction=0.3
+    ).rows["test"].tolist()
+
+
 def test_predictions_name_row_probability_and_class(capsys: pytest.CaptureFixture[str]) -> None:
     main(["fit", *SHORT])
     main(["predict"])
@@ -163,13 +177,15 @@ def test_two_processes_train_and_test(tmp_path: Path) -> None:
         [sys.executable, "-m", "torchnn", "fit", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
     assert printed_metrics(done.stdout).keys() >= {"accuracy", "auroc", "log_loss"}
     assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
-def test_other_precisions_train(precision: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["fit", *SHORT, "--trainer.precision", precision])
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "mse"])
+def test_other_precisions_train(precision: str, loss: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", *SHORT, "--trainer.precision", precision, "--model.loss", loss])
     assert printed_metrics(capsys.readouterr().out)["auroc"] > 0.9
 
 
@@ -217,7 +233,10 @@ def test_the_configuration_can_be_printed(capsys: pytest.CaptureFixture[str]) ->
         (["fit", "--model.hidden_sizes", "[0]"], "--model.hidden_sizes[0] is 0: a hidden layer has 1 neuron or more."),
         (["fit", "--model.hidden_sizes", "[4,-3]"], "--model.hidden_sizes[1] is -3"),
         (["fit", "--model.hidden_sizes", "[a]"], "--model.hidden_sizes is 'a': expected a whole number."),
-        (["fit", "--model.activation", "softmax"], "choose one of identity, sigmoid, tanh, relu, step"),
+        (
+            ["fit", "--model.activation", "softmax"],
+            "--model.activation is 'softmax': choose one of identity, sigmoid, tanh, relu, step.",
+        ),
         (["fit", "--model.lr", "fast"], "--model.lr is 'fast': expected a number."),
         (["fit", "--model.lr", "-1"], "--model.lr is -1.0: it is a finite number above 0."),
         (["fit", "--model.lr", ".inf"], "--model.lr is inf: it is a finite number above 0."),
@@ -232,8 +251,9 @@ def test_the_configuration_can_be_printed(capsys: pytest.CaptureFixture[str]) ->
             ["fit", "--early_stopping.monitor", "val_acc"],
             "--early_stopping.monitor is 'val_acc': choose one of val_loss",
         ),
+        (["predict", "--trainer.logger", "false"], "no run in lightning_logs has a checkpoint"),
         (["fit", "--config", "none.yaml"], "File does not exist"),
-        (["test"], "no run in lightning_logs has a best checkpoint: train with torchnn fit"),
+        (["test"], "no run in lightning_logs has a checkpoint: train with torchnn fit"),
         (["test", "--ckpt_path", "none.ckpt"], "--ckpt_path none.ckpt does not exist"),
     ],
 )

@@ -37,6 +37,7 @@ HARMLESS = (
     r".*dirpath has changed from.*",  # a later run never writes into the folder of an earlier one
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's to mend
 )
+MAY_CHANGE = ("threshold", "batch_size")  # of a trained model, without making it another one
 DATA_DECIDES = "in_features"  # the hyper-parameter that no flag sets
 
 
@@ -85,23 +86,25 @@ class TorchnnCLI(LightningCLI):
         path = find_checkpoint(wanted, Path(config.trainer.default_root_dir or "."))
         self.checkpoint = read_checkpoint(path)
         config.ckpt_path = str(path)
-        for name, trained in self.checkpoint["hyper_parameters"].items():
-            if name == DATA_DECIDES:
-                continue
-            given = config.model[name]
-            if self._is_set(name) and plain(given) != plain(trained):
-                if name == "threshold" and subcommand != "fit":
+        for group, saved in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
+            for name, trained in self.checkpoint.get(saved, {}).items():
+                if name == DATA_DECIDES or name not in config[group]:
                     continue
-                raise CheckpointError(
-                    f"--model.{name} {given} contradicts the checkpoint {path}, which has {trained}: leave it out."
-                )
-            config.model[name] = trained
+                given = config[group][name]
+                if self._is_set(group, name) and plain(given) != plain(trained):
+                    if name in MAY_CHANGE and subcommand != "fit":
+                        continue
+                    flag = f"--{group}.{name} {given}"
+                    raise CheckpointError(
+                        f"{flag} contradicts the checkpoint {path}, which has {trained}: leave it out."
+                    )
+                config[group][name] = trained
 
-    def _is_set(self, name: str) -> bool:
-        """Whether a hyper-parameter of the model was given, by flag or in a file."""
-        default = self._parser(self.config.subcommand).get_default(f"model.{name}")
-        by_flag = any(word.split("=")[0] == f"--model.{name}" for word in self.words)
-        return by_flag or plain(self.config[self.config.subcommand].model[name]) != plain(default)
+    def _is_set(self, group: str, name: str) -> bool:
+        """Whether a hyper-parameter was given by flag, or differs from its default because a file gave it."""
+        default = self._parser(self.config.subcommand).get_default(f"{group}.{name}")
+        by_flag = any(word.split("=")[0] == f"--{group}.{name}" for word in self.words)
+        return by_flag or plain(self.config[self.config.subcommand][group][name]) != plain(default)
 
     def instantiate_classes(self) -> None:
         try:
@@ -132,6 +135,8 @@ class TorchnnCLI(LightningCLI):
                 kwargs[quiet_when_piped] = on_terminal
         callbacks = [StopOnNaN(), LearningCurve(), RocPicture()]
         if config.logger is False:
+            if self.subcommand == "predict":
+                fail("--trainer.logger false leaves predict without a run folder to write into: leave it out.")
             self.save_config_callback = None  # it would write beside the user's files, where there is no run folder
         elif not config.fast_dev_run:
             callbacks.append(LearningRateMonitor(logging_interval="epoch"))

@@ -29,11 +29,16 @@ class Correct(Function):
         x, weight, a = ctx.saved_tensors
         delta: Tensor = grad_output * a * (1 - a)
         needs = ctx.needs_input_grad
-        return (
-            delta @ weight if needs[0] else None,
-            delta.T @ x if needs[1] else None,
-            delta.sum(0) if needs[2] else None,
-        )
+        with torch.autocast("cpu", enabled=False):
+            return (
+                delta @ weight if needs[0] else None,
+                delta.T @ x if needs[1] else None,
+                delta.sum(0) if needs[2] else None,
+            )
+
+
+class CorrectForwardMode(Correct):
+    """With a forward-mode rule, which torch.compile refuses: correct, and a mistake while it traces."""
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, dweight: Tensor, dbias: Tensor) -> Tensor:
@@ -43,12 +48,12 @@ class Correct(Function):
 
 
 class TransposeForgotten(Correct):
-    """Only a square batch hides it: 5 rows and 5 features would."""
+    """x.T @ δ for δ.T @ x: with as many inputs as neurons the shape is the same."""
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
         grad_input, grad_weight, grad_bias = Correct.backward(ctx, grad_output)
-        return grad_input, grad_weight.flip(0), grad_bias
+        return grad_input, grad_weight.T, grad_bias
 
 
 class BiasGradientNotSummed(Correct):
@@ -129,12 +134,12 @@ class KeptBesideTheHooks(Correct):
         return delta @ ctx.weight, delta.T @ ctx.x, delta.sum(0)
 
 
-class JvpDropsTheBias(Correct):
+class JvpDropsTheBias(CorrectForwardMode):
     """Forward mode without one term."""
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor, dweight: Tensor, dbias: Tensor) -> Tensor:
-        return Correct.jvp(ctx, dx, dweight, torch.zeros_like(dbias))
+        return CorrectForwardMode.jvp(ctx, dx, dweight, torch.zeros_like(dbias))
 
 
 class VmapOverTheWrongAxis(Correct):
@@ -176,8 +181,22 @@ class BranchOnValues(Correct):
         return Correct.forward(x, weight, bias)
 
 
-class ForwardModeWhileTraced(Correct):
-    """Keeps its jvp while torch.compile traces, which refuses it."""
+class AutocastIgnored(Correct):
+    """A forward that leaves autocast, so that its output has another dtype than torch's."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return Correct.forward(x, weight, bias)
+
+
+class SecondBackwardDiffers(Correct):
+    """Counts its calls, and gives something else the second time."""
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        ctx.calls = getattr(ctx, "calls", 0) + 1
+        return Correct.backward(ctx, grad_output * ctx.calls)
 
 
 def applied(function: type[Function]) -> Callable[..., Tensor]:

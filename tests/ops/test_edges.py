@@ -148,7 +148,7 @@ def test_a_positive_class_weight_on_probabilities_is_that_of_the_logits(reductio
     p, w = torch.rand(4, dtype=torch.double) + 0.5, torch.rand(5, 1, dtype=torch.double)
 
     def from_probabilities(z: Tensor, y: Tensor) -> Tensor:
-        return F.losses.loss_of_output("binary_cross_entropy", torch.sigmoid(z), y, w, p, reduction)
+        return F.losses.loss_of_output(torch.sigmoid(z), y, "binary_cross_entropy", w, p, reduction)
 
     def from_logits(z: Tensor, y: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(z, y, w, pos_weight=p, reduction=reduction)
@@ -161,7 +161,7 @@ def test_each_door_names_what_does_not_fit() -> None:
     x, weight = torch.ones(5, 3), torch.ones(4, 2)
     with pytest.raises(RuntimeError, match="input has 3 features in its last dimension, weight takes 2"):
         F.dense(x, weight)
-    with pytest.raises(ValueError, match="unknown activation 'softmax': choose one of identity, sigmoid, tanh, relu"):
+    with pytest.raises(ValueError, match="activation is 'softmax': choose one of identity, sigmoid, tanh, relu"):
         F.dense_activation(x, x, activation="softmax")
     with pytest.raises(ValueError, match="choose one of none, mean, sum"):
         F.mse_loss(x, x, reduction="average")

@@ -162,11 +162,11 @@ def test_a_step_of_the_classifier_is_a_step_of_autograd() -> None:
         ({"weight_decay": -1.0}, "weight_decay is -1.0"),
         ({"pos_weight": 0.0}, "pos_weight is 0.0"),
         ({"threshold": 1.0}, "threshold is 1.0"),
-        ({"activation": "softmax"}, "unknown activation 'softmax'"),
+        ({"activation": "softmax"}, "activation is 'softmax'"),
         ({"output_activation": "tanh"}, "output_activation is tanh"),
         ({"loss": "mse", "pos_weight": 2.0}, "pos_weight belongs to binary_cross_entropy"),
-        ({"bias": "none"}, "unknown bias 'none'"),
-        ({"initialisation": "zeros"}, "unknown initialisation 'zeros'"),
+        ({"bias": "none"}, "bias is 'none'"),
+        ({"initialisation": "zeros"}, "initialisation is 'zeros'"),
         ({"optimizer": "Adamm"}, "optimizer is 'Adamm'"),
         ({"optimizer_args": {"momentum": 1}}, "optimizer_args does not fit AdamW"),
         ({"optimizer": "LBFGS", "weight_decay": 0.1}, "LBFGS has none"),
@@ -311,17 +311,27 @@ def test_every_truncation_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
             read_checkpoint(tmp_path / "cut.ckpt")
 
 
-def test_best_and_last_are_those_of_the_newest_run(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="has a last checkpoint: train with torchnn fit"):
+def test_best_is_the_best_of_the_newest_run_and_not_its_newest_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has a checkpoint: train with torchnn fit"):
         find_checkpoint("last", tmp_path)
     for version in (0, 1):
         folder = tmp_path / f"lightning_logs/version_{version}/checkpoints"
         folder.mkdir(parents=True)
-        for name in ("best-epoch=1.ckpt", "last.ckpt"):
+        for name in ("best-epoch=1.ckpt", "best-epoch=2.ckpt"):
             (folder / name).touch()
-            os.utime(folder / name, (version, version))
+        states = {
+            "best": {"best_model_path": "elsewhere/best-epoch=1.ckpt"},
+            "last": {"best_model_path": "x/last.ckpt"},
+        }
+        torch.save({"callbacks": states | {"stop": {"wait": 1}}}, folder / "last.ckpt")
+        os.utime(folder / "last.ckpt", (version, version))
     assert find_checkpoint("last", tmp_path).parts[-3:] == ("version_1", "checkpoints", "last.ckpt")
     assert find_checkpoint("best", tmp_path).parts[-3:] == ("version_1", "checkpoints", "best-epoch=1.ckpt")
+
+
+def test_more_ranks_than_rows_leave_the_others_without_a_batch() -> None:
+    loaders = [BatchLoader(table(3), torch.arange(2), 4, rank=rank, num_ranks=3) for rank in range(3)]
+    assert [len(list(loader)) for loader in loaders] == [len(loader) for loader in loaders] == [1, 1, 0]
 
 
 def test_predictions_have_row_probability_and_label() -> None:

@@ -58,13 +58,13 @@ def _cast(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return t if t is None or not t.is_floating_point() or t.dtype == torch.float64 else t.to(dtype)
 
 
-def check_activation(name: str) -> None:
+# --- argument checks: shapes and dtypes only, which no device has to be asked for ------------------------------------
+
+
+def check_activation(name: str, argument: str = "activation") -> None:
     """Raise ValueError unless `name` is an activation."""
     if name not in ACTIVATION_NAMES:
-        raise ValueError(f"unknown activation {name!r}: choose one of {', '.join(ACTIVATION_NAMES)}.")
-
-
-# --- argument checks: shapes and dtypes only, which no device has to be asked for ------------------------------------
+        raise ValueError(f"{argument} is {name!r}: choose one of {', '.join(ACTIVATION_NAMES)}.")
 
 
 def check_tensor(function: str, argument: str, value: Any) -> None:

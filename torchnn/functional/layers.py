@@ -61,6 +61,16 @@ def dense_activation(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
     return apply(*twins, input, weight, bias, activation)
 
 
+def activate(z: Tensor, activation: str) -> Tensor:
+    """a = g(z) for an activation by name."""
+    doors = {"identity": _identity, "sigmoid": sigmoid, "tanh": tanh, "relu": relu, "step": step}
+    return doors[activation](z)
+
+
+def _identity(z: Tensor) -> Tensor:
+    return z
+
+
 def sigmoid(input: Tensor) -> Tensor:
     """Sigmoid, element by element; twin of `torch.sigmoid`, any shape.
 

@@ -39,7 +39,7 @@ def binary_cross_entropy(
             f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated: "
             "reshape the target to the input's size."
         )
-    return loss_of_output(name, input, target, weight, None, reduction)
+    return _binary_cross_entropy(input, target, weight, None, reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -118,13 +118,13 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
     if input.shape != target.shape:
         torch.nn.functional.mse_loss(input.detach(), target.detach())  # torch's own warning or error
         input, target = torch.broadcast_tensors(input, target)
-    return loss_of_output("mse", input, target, reduction=reduction)
+    return _mse_loss(input, target, None, reduction)
 
 
 def loss_of_output(
-    loss: str,
     output: Tensor,
     target: Tensor,
+    loss: str,
     weight: Tensor | None = None,
     pos_weight: Tensor | None = None,
     reduction: str = "mean",
@@ -137,16 +137,27 @@ def loss_of_output(
     check_constant(loss, "pos_weight", pos_weight, output)
     if output.shape != target.shape:
         raise ValueError(f"Target size ({target.shape}) must be the same as output size ({output.shape}).")
-    output, target, weight, pos_weight = float32_precision(output, target, weight, pos_weight)
     if loss == "mse":
-        if not torch.promote_types(output.dtype, target.dtype).is_floating_point:
-            raise NotImplementedError(f'"mse_loss" not implemented for {output.dtype}: pass float tensors.')
-        return apply(_loss.MSELossFunction, _loss.TraceableMSELossFunction, output, target, weight, reduction)
-    if output.dtype != target.dtype:
+        return _mse_loss(output, target, weight, reduction)
+    return _binary_cross_entropy(output, target, weight, pos_weight, reduction)
+
+
+def _mse_loss(a: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
+    if not torch.promote_types(a.dtype, target.dtype).is_floating_point:
+        raise NotImplementedError(f'"mse_loss" not implemented for {a.dtype}: pass float tensors.')
+    twins = _loss.MSELossFunction, _loss.TraceableMSELossFunction
+    return apply(*twins, *float32_precision(a, target, weight), reduction)
+
+
+def _binary_cross_entropy(
+    a: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, reduction: str
+) -> Tensor:
+    a, target, weight, pos_weight = float32_precision(a, target, weight, pos_weight)
+    if a.dtype != target.dtype:
         raise RuntimeError(
-            f"Found dtype {target.dtype} but expected {output.dtype}: convert the target with target.to(input.dtype)."
+            f"Found dtype {target.dtype} but expected {a.dtype}: convert the target with target.to(input.dtype)."
         )
-    if not output.is_floating_point():
-        raise NotImplementedError(f'"{loss}" not implemented for {output.dtype}: pass probabilities as float.')
+    if not a.is_floating_point():
+        raise NotImplementedError(f'"binary_cross_entropy" not implemented for {a.dtype}: pass probabilities as float.')
     twins = _loss.BinaryCrossEntropyFunction, _loss.TraceableBinaryCrossEntropyFunction
-    return apply(*twins, output, target, weight, pos_weight, reduction)
+    return apply(*twins, a, target, weight, pos_weight, reduction)

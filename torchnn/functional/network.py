@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from torchnn.functional.layers import dense, dense_activation, sigmoid
+from torchnn.functional._arguments import check_activation
+from torchnn.functional.layers import activate, dense, dense_activation
 from torchnn.functional.losses import binary_cross_entropy_with_logits, loss_of_output
 
 LOSS_NAMES = ("binary_cross_entropy", "mse")
@@ -81,22 +82,33 @@ def mlp_loss(
     >>> loss, output
     (tensor(20.), tensor([[1.]]))
     """
-    check_loss_name(loss, pos_weight)
     *hidden, (last_weight, last_bias, last_activation) = _layers(weights, biases, activations)
     a = input
     for layer_weight, bias, activation in hidden:
         a = dense_activation(a, layer_weight, bias, activation)
-    if takes_cancelled_path(loss, last_activation):
-        logits = dense(a, last_weight, last_bias)
-        value = binary_cross_entropy_with_logits(logits, target, weight, reduction=reduction, pos_weight=pos_weight)
-        return value, sigmoid(logits)
-    output = dense_activation(a, last_weight, last_bias, last_activation)
-    return loss_of_output(loss, output, target, weight, pos_weight, reduction), output
+    z = dense(a, last_weight, last_bias)
+    value = loss_of_pre_activation(z, target, last_activation, loss, weight, pos_weight, reduction)
+    return value, activate(z, last_activation)
 
 
-def takes_cancelled_path(loss: str, last_activation: str) -> bool:
-    """Whether the sigmoid's derivative cancels the loss's denominator, so that δ[L] = a[L] − y."""
-    return loss == "binary_cross_entropy" and last_activation == "sigmoid"
+def loss_of_pre_activation(
+    z: Tensor,
+    target: Tensor,
+    activation: str,
+    loss: str = "binary_cross_entropy",
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """The loss of a network from the weighted sums z of its last layer, by the cancelled path where there is one.
+
+    The sigmoid's derivative cancels the denominator of binary cross-entropy, so that δ[L] = a[L] − y.
+    """
+    check_activation(activation)
+    check_loss_name(loss, pos_weight)
+    if loss == "binary_cross_entropy" and activation == "sigmoid":
+        return binary_cross_entropy_with_logits(z, target, weight, reduction=reduction, pos_weight=pos_weight)
+    return loss_of_output(activate(z, activation), target, loss, weight, pos_weight, reduction)
 
 
 def check_loss_name(loss: str, pos_weight: Tensor | float | None) -> None:

@@ -41,8 +41,7 @@ class Dense(nn.Linear):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, out_features, bias=bool(bias), device=device, dtype=dtype)
-        self.bias_kind = bias_kind(bias)
-        if self.bias_kind == "shared":
+        if checked_bias(bias) == "shared":
             self.bias = nn.Parameter(self.bias.new_empty(1))
             self.reset_parameters()
 
@@ -50,7 +49,7 @@ class Dense(nn.Linear):
         return F.dense(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias_kind}"
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={bias_kind(self)}"
 
 
 class DenseActivation(nn.Module):
@@ -90,12 +89,11 @@ class DenseActivation(nn.Module):
         self.in_features = in_features
         self.out_features = out_features
         self.activation = activation
-        self.bias_kind = bias_kind(bias)
         self.weight = nn.Parameter(torch.empty((out_features, in_features), device=device, dtype=dtype))
-        if self.bias_kind is False:
+        if checked_bias(bias) is False:
             self.register_parameter("bias", None)
         else:
-            size = 1 if self.bias_kind == "shared" else out_features
+            size = 1 if bias == "shared" else out_features
             self.bias = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
         self.reset_parameters()
 
@@ -111,7 +109,7 @@ class DenseActivation(nn.Module):
 
     def extra_repr(self) -> str:
         sizes = f"in_features={self.in_features}, out_features={self.out_features}"
-        return f"{sizes}, activation={self.activation}, bias={self.bias_kind}"
+        return f"{sizes}, activation={self.activation}, bias={bias_kind(self)}"
 
 
 class DenseSigmoid(DenseActivation):
@@ -125,8 +123,16 @@ class DenseSigmoid(DenseActivation):
         super().__init__(in_features, out_features, "sigmoid", bias, **factory)
 
 
-def bias_kind(bias: Bias) -> Bias:
+def checked_bias(bias: Bias) -> Bias:
     """`bias` as True, False or "shared"; another string is refused, anything else counts by its truth, as in torch."""
     if isinstance(bias, str) and bias != "shared":
-        raise ValueError(f"unknown bias {bias!r}: choose True (one per neuron), 'shared' or False.")
+        raise ValueError(f"bias is {bias!r}: choose True (one per neuron), 'shared' or False.")
     return bias if bias == "shared" else bool(bias)
+
+
+def bias_kind(layer: Dense | DenseActivation) -> Bias:
+    """What a layer's parameters say: no bias, one number shared by several neurons, or one number each."""
+    bias: Tensor | None = layer.bias
+    if bias is None:
+        return False
+    return "shared" if bias.numel() == 1 < layer.out_features else True

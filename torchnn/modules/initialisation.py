@@ -34,7 +34,7 @@ def initialise(weight: torch.Tensor, bias: torch.Tensor | None, activation: str,
     (True, [0.0, 0.0, 0.0, 0.0])
     """
     if scheme not in SCHEMES:
-        raise ValueError(f"unknown initialisation {scheme!r}: choose one of {', '.join(SCHEMES)}.")
+        raise ValueError(f"initialisation is {scheme!r}: choose one of {', '.join(SCHEMES)}.")
     if scheme == "torch":
         bound = 1 / math.sqrt(weight.shape[1]) if weight.shape[1] else 0.0
         nn.init.uniform_(weight, -bound, bound)

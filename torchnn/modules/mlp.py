@@ -1,14 +1,15 @@
 """The whole network."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from torchnn.functional.layers import sigmoid
-from torchnn.functional.losses import binary_cross_entropy_with_logits, loss_of_output
-from torchnn.functional.network import check_loss_name, takes_cancelled_path
+from torchnn.functional._arguments import check_activation
+from torchnn.functional.layers import activate
+from torchnn.functional.losses import loss_of_output
+from torchnn.functional.network import loss_of_pre_activation
 from torchnn.modules.dense import Bias, DenseActivation
 
 
@@ -48,14 +49,15 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = checked_sizes(sizes)
+        check_activation(output_activation, "output_activation")
         self.activations = activations_by_layer(activation, output_activation, num_layers=len(self.sizes) - 1)
         widths = zip(self.sizes[:-1], self.sizes[1:], self.activations, strict=True)
         self.layers = nn.ModuleList(DenseActivation(n, m, name, bias, device, dtype) for n, m, name in widths)
 
     def reset_parameters(self, scheme: str = "by_activation") -> None:
         """Draw new weights in every layer; `scheme` as in `torchnn.modules.initialisation`."""
-        for layer in self._layers():
-            layer.reset_parameters(scheme)
+        for layer in self.layers:
+            cast("DenseActivation", layer).reset_parameters(scheme)
 
     def forward(
         self,
@@ -66,8 +68,14 @@ class MLP(nn.Module):
         reduction: str = "mean",
         *,
         loss: str = "binary_cross_entropy",
-    ) -> Tensor:
+        return_output: bool = False,
+    ) -> Any:
         """The output a[L] without a target; with one, the loss.
+
+        Binary cross-entropy after a sigmoid is computed from the logits, so that δ[L] = a[L] − y holds where the
+        sigmoid saturates too. Every layer is called as a module: hooks, pruning and parametrisations work; with a
+        target, a forward hook of the last layer sees the logits. A last layer that has been replaced by another kind
+        of module gives the probability itself.
 
         Args:
             x: input, shape (*, n[0]).
@@ -76,59 +84,28 @@ class MLP(nn.Module):
             pos_weight: multiplies the loss of positives; broadcasts to `target`; binary cross-entropy only.
             reduction: "mean" over elements, "sum", or "none".
             loss: "binary_cross_entropy" or "mse".
+            return_output: with a target, return the loss and the output of the same pass.
 
         Returns:
-            a[L], shape (*, n[L]); or the loss, a scalar, or of the shape of `target` for "none".
+            a[L], shape (*, n[L]); or the loss, a scalar, or of the shape of `target` for "none"; or both.
         """
-        if target is None:
-            for layer in self.layers:
-                x = layer(x)
-            return x
-        return self.loss_and_output(x, target, weight, pos_weight, reduction, loss=loss)[0]
-
-    def loss(
-        self,
-        x: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        pos_weight: Tensor | None = None,
-        reduction: str = "mean",
-        *,
-        loss: str = "binary_cross_entropy",
-    ) -> Tensor:
-        """`forward` with a target, by name; it runs through `__call__`, so that hooks of the network see it."""
-        result: Tensor = self(x, target, weight, pos_weight, reduction, loss=loss)
-        return result
-
-    def loss_and_output(
-        self,
-        x: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        pos_weight: Tensor | None = None,
-        reduction: str = "mean",
-        *,
-        loss: str = "binary_cross_entropy",
-    ) -> tuple[Tensor, Tensor]:
-        """The loss and the output a[L] of one pass; arguments as `forward`.
-
-        Binary cross-entropy after a sigmoid is computed from the logits, so that δ[L] = a[L] − y holds where the
-        sigmoid saturates too. Every layer is called as a module: hooks, pruning and parametrisations work; a forward
-        hook of the last layer sees the logits.
-        """
-        check_loss_name(loss, pos_weight)
-        *hidden, last = self._layers()
+        *hidden, last = self.layers
         for layer in hidden:
             x = layer(x)
-        if takes_cancelled_path(loss, last.activation):
-            logits = last(x, pre_activation=True)
-            value = binary_cross_entropy_with_logits(logits, target, weight, reduction=reduction, pos_weight=pos_weight)
-            return value, sigmoid(logits)
+        if target is None:
+            return last(x)
+        options = (loss, weight, pos_weight, reduction)
+        if isinstance(last, DenseActivation):
+            z = last(x, pre_activation=True)
+            value = loss_of_pre_activation(z, target, last.activation, *options)
+            return (value, activate(z, last.activation)) if return_output else value
         output = last(x)
-        return loss_of_output(loss, output, target, weight, pos_weight, reduction), output
+        value = loss_of_output(output, target, *options)
+        return (value, output) if return_output else value
 
-    def _layers(self) -> list[DenseActivation]:
-        return cast("list[DenseActivation]", list(self.layers))
+    def loss(self, x: Tensor, target: Tensor, *args: Any, **options: Any) -> Any:
+        """`forward` with a target, by name: it runs through `__call__`, so that hooks of the network see it."""
+        return self(x, target, *args, **options)
 
 
 def checked_sizes(sizes: Sequence[int]) -> list[int]:

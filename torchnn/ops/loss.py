@@ -109,6 +109,7 @@ def binary_cross_entropy_forward(a: Elements, target: Elements, pos_weight: Tens
     kernel = torch.nn.functional.binary_cross_entropy
     if pos_weight is None:
         return kernel(a, target, reduction="none")
+    kernel(a, target, reduction="none")  # for its check of the target; the two below see only a
     minus_log_a = kernel(a, torch.ones_like(a), reduction="none")
     minus_log_rest = kernel(a, torch.zeros_like(a), reduction="none")
     return times(target * minus_log_a, pos_weight) + (1 - target) * minus_log_rest

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from torchnn.training.tables import Table
 
+EPOCHS_OF_A_SEED = 2**31  # seeds are below 2**32, so that no two orders of any two seeds share a generator
+
 
 class Batch(NamedTuple):
     """Rows of a table.
@@ -69,7 +71,7 @@ class BatchLoader:
         """The rows of the current epoch, in order, that this process sees."""
         if self.shuffle_seed is None:
             return self.rows[self.rank :: self.num_ranks]
-        generator = torch.Generator().manual_seed(hash((self.shuffle_seed, self.epoch)) % 2**63)
+        generator = torch.Generator().manual_seed(self.shuffle_seed * EPOCHS_OF_A_SEED + self.epoch)
         order = torch.randperm(len(self.rows), generator=generator)
         even = len(order) - len(order) % self.num_ranks
         return self.rows[order[:even]][self.rank :: self.num_ranks]
@@ -81,5 +83,7 @@ class BatchLoader:
         return -(-(num_rows // self.num_ranks) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for rows in torch.split(self.rows_of_this_rank(), self.batch_size):
+        all_rows = self.rows_of_this_rank()
+        for start in range(0, len(all_rows), self.batch_size):
+            rows = all_rows[start : start + self.batch_size]
             yield Batch(rows, self.table.features[rows], self.table.target[rows])

@@ -1,6 +1,5 @@
 """What watches a run: a stop on values that are no numbers, and the pictures of the run folder."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,10 @@ class StopOnNaN(Callback):
 
     def __init__(self) -> None:
         self.all_finite: Tensor | None = None
+        self.checked_at_step = -1
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.__init__()  # type: ignore[misc]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -40,9 +43,11 @@ class StopOnNaN(Callback):
             self._check(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._check(trainer, pl_module)
+        if self.checked_at_step != trainer.global_step:  # there was no validation
+            self._check(trainer, pl_module)
 
     def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.checked_at_step = trainer.global_step
         watched = [torch.isfinite(p).all() for p in pl_module.parameters()]
         if self.all_finite is not None:
             watched.append(self.all_finite)
@@ -53,16 +58,18 @@ class StopOnNaN(Callback):
             return
         saved = last_checkpoint(trainer)
         raise TrainingDivergedError(
-            f"the loss became NaN or infinite in epoch {trainer.current_epoch}: {self._likely_cause(trainer)}; "
+            f"the loss became NaN or infinite in epoch {trainer.current_epoch}: {likely_cause(trainer)}; "
             + (f"the last good checkpoint is {saved}." if saved else "no checkpoint had been saved.")
         )
 
-    def _likely_cause(self, trainer: pl.Trainer) -> str:
-        batches: Iterable[Any] = trainer.train_dataloader or ()
-        if not all(bool(torch.isfinite(batch.features).all()) for batch in batches):
-            return "the features hold values that are no finite numbers"
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        return f"the learning rate {rate:g} is probably too high, lower --model.lr"
+
+def likely_cause(trainer: pl.Trainer) -> str:
+    """Why a loss stopped being a number: the data, if they can be looked at, else the learning rate."""
+    features = getattr(getattr(trainer, "datamodule", None), "train_features", None)
+    if features is not None and not bool(torch.isfinite(features).all()):
+        return "the features hold values that are no finite numbers"
+    rate = trainer.optimizers[0].param_groups[0]["lr"]
+    return f"the learning rate {rate:g} is probably too high, lower --model.lr"
 
 
 class LearningCurve(Callback):

@@ -29,21 +29,32 @@ def find_checkpoint(wanted: str, root: Path) -> Path:
         if path.is_file():
             return path
         raise CheckpointError(f"--ckpt_path {wanted} does not exist: give the path of a .ckpt file.")
-    pattern = "lightning_logs/version_*/checkpoints/*.ckpt"
-    found = [path for path in root.glob(pattern) if (path.name == LAST) == (wanted == "last")]
-    if not found:
+    newest = max(root.glob(f"lightning_logs/version_*/checkpoints/{LAST}"), key=_modified, default=None)
+    if newest is None:
         folder = root / "lightning_logs"
-        raise CheckpointError(
-            f"no run in {folder} has a {wanted} checkpoint: train with torchnn fit, or give --ckpt_path."
-        )
-    return max(found, key=lambda path: path.stat().st_mtime)
+        raise CheckpointError(f"no run in {folder} has a checkpoint: train with torchnn fit, or give --ckpt_path.")
+    return newest if wanted == "last" else _best_beside(newest)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The contents of a checkpoint of `BinaryClassifier`, proven to fit the network that it describes.
+def _modified(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def _best_beside(last: Path) -> Path:
+    """The best checkpoint of the run that `last` belongs to, as the callbacks saved in it say."""
+    callbacks = load_plain(last).get("callbacks", {})
+    names = [Path(state["best_model_path"]).name for state in callbacks.values() if state.get("best_model_path")]
+    found = [last.with_name(name) for name in names if name != LAST and last.with_name(name).is_file()]
+    if not found:
+        raise CheckpointError(f"the newest run, {last.parent.parent}, has no best checkpoint: give --ckpt_path.")
+    return found[0]
+
+
+def load_plain(path: Path) -> dict[str, Any]:
+    """The numbers, strings and lists of a checkpoint; anything else in it is refused, not run.
 
     Raises:
-        CheckpointError: the file is no checkpoint, is truncated, holds code, or does not fit.
+        CheckpointError: the file is no checkpoint, is truncated, or holds code.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -52,7 +63,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {path} {reason}.") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"checkpoint {path} is truncated or is no checkpoint: use another one.") from error
-    if not isinstance(checkpoint, dict) or not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f"checkpoint {path} does not hold a model of torchnn: it has no hyper-parameters.")
+    return checkpoint
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint of `BinaryClassifier`, proven to fit the network that it describes.
+
+    Raises:
+        CheckpointError: the file is no checkpoint, is truncated, holds code, or does not fit.
+    """
+    checkpoint = load_plain(path)
+    if not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
         raise CheckpointError(f"checkpoint {path} does not hold a model of torchnn: it has no hyper-parameters.")
     try:
         BinaryClassifier(**checkpoint["hyper_parameters"]).load_state_dict(checkpoint["state_dict"])

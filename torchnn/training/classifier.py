@@ -97,7 +97,10 @@ class BinaryClassifier(pl.LightningModule):
         return output
 
     def setup(self, stage: str) -> None:
-        """Fit the standardisation, on training rows only; a checkpoint that is resumed from replaces it afterwards."""
+        """Fit the standardisation on the training rows of a `TabularDataModule`, and leave it alone with other data.
+
+        A checkpoint that is resumed from (`ckpt_path`) replaces it afterwards.
+        """
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, TabularDataModule):
             self.standardise.fit(data.train_features)
@@ -114,8 +117,11 @@ class BinaryClassifier(pl.LightningModule):
         return [optimiser], [{"scheduler": schedule, "interval": interval, "monitor": "val_loss"}]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.network.loss(*self._inputs(batch), pos_weight=self.pos_weight, loss=self.options.loss)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.row))
+        x, y = self._inputs(batch)
+        loss: Tensor = self.network(x, y, pos_weight=self.pos_weight, loss=self.options.loss)
+        self.log(
+            "train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.row), sync_dist=True
+        )
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -139,18 +145,18 @@ class BinaryClassifier(pl.LightningModule):
 
     def _evaluate(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
         x, y = self._inputs(batch)
-        loss, output = self.network.loss_and_output(x, y, pos_weight=self.pos_weight, loss=self.options.loss)
+        loss, output = self.network(x, y, pos_weight=self.pos_weight, loss=self.options.loss, return_output=True)
         probability = as_probability(output)
         if self.options.loss == "mse":
-            log_loss = binary_cross_entropy(probability, y.float())
+            log_loss = binary_cross_entropy(probability, y.to(probability.dtype))
         else:
             log_loss = loss if self.pos_weight is None else self.network.loss(x, y)
 
         metrics: Any = self.metrics[stage]
         metrics.update(probability, y.int())
         self.log_dict(metrics)
-        by_row = {f"{stage}_loss": loss, f"{stage}_log_loss": log_loss}
-        self.log_dict(by_row, prog_bar=stage == "val", batch_size=len(y), sync_dist=True)
+        self.log(f"{stage}_loss", loss, prog_bar=stage == "val", batch_size=len(y), sync_dist=True)
+        self.log(f"{stage}_log_loss", log_loss, batch_size=len(y), sync_dist=True)
         return probability, y.int()
 
 
