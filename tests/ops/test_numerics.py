@@ -144,8 +144,26 @@ def test_probabilities_at_the_clamps_equal_torch(dtype: torch.dtype) -> None:
             torch.testing.assert_close(ours, twin)
 
 
-if __name__ == "__main__":  # the table of README.md
+def beside_torch(z: float) -> str:
+    """A row of the table of README.md: loss and gradient at y = 0, in float32 but for the truth."""
+    cells = []
+    for dtype, loss in (
+        (torch.float64, F.binary_cross_entropy_with_logits),
+        (torch.float32, lambda logit, y: torch.nn.functional.binary_cross_entropy(torch.sigmoid(logit), y)),
+        (torch.float32, F.binary_cross_entropy_with_logits),
+    ):
+        logit = torch.tensor([z], dtype=dtype, requires_grad=True)
+        value = loss(logit, torch.zeros_like(logit))
+        cells.append((value.item(), torch.autograd.grad(value, logit)[0].item()))
+    losses, slopes = zip(*cells, strict=True)
+    return " | ".join(f"{cell:.6f}" for cell in (*losses, *slopes))
+
+
+if __name__ == "__main__":  # the figures of README.md
     torch.manual_seed(0)
+    print("z: loss: truth | torch | torchnn | gradient: truth | torch | torchnn")
+    for z in (10.0, 20.0, 50.0):
+        print(f"{z:.0f}: {beside_torch(z)}")
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         worst = [f"{worst_error(dtype, target, p):.2f}" for p in (None, 3.7) for target in (0.0, 1.0, 0.3)]
         print(f"{dtype}: p = 1: {', '.join(worst[:3])}; p = 3.7: {', '.join(worst[3:])}  (y = 0, 1, 0.3)")

@@ -10,7 +10,7 @@ from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import TypeCheckError, install_import_hook
 
 WRONG_SHAPE = (TypeCheckError, BeartypeCallHintViolation)
-MODULES = ("torchnn.ops.dense", "torchnn.ops.activation", "torchnn.ops.loss")
+MODULES = ("torchnn.ops.dense", "torchnn.ops.activation", "torchnn.ops.dense_activation", "torchnn.ops.loss")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,9 @@ def test_the_dense_layer_keeps_its_declared_shapes(checked: dict[str, ModuleType
     grads = dense.dense_backward(z, x, weight, bias.shape)
     assert [g.shape for g in grads] == [x.shape, weight.shape, bias.shape]
     assert dense.dense_jvp(x, weight, x, weight, bias).shape == z.shape
+    fused = checked["dense_activation"]
+    a = fused.dense_activation_forward(x, weight, bias, "tanh")
+    assert fused.dense_activation_backward(a, x, weight, bias.shape, a, "tanh")[1].shape == weight.shape
 
 
 def test_activations_and_losses_keep_their_declared_shapes(checked: dict[str, ModuleType]) -> None:
@@ -50,5 +53,7 @@ def test_a_wrong_shape_is_caught(checked: dict[str, ModuleType]) -> None:
         checked["dense"].dense_backward(torch.ones(5, 3), torch.ones(5, 3), torch.ones(4, 3), None)
     with pytest.raises(WRONG_SHAPE):
         checked["activation"].sigmoid_backward(torch.ones(5, 3), torch.ones(5, 4))
+    with pytest.raises(WRONG_SHAPE):
+        checked["dense_activation"].dense_activation_forward(torch.ones(5, 2), torch.ones(4, 3), None, "tanh")
     with pytest.raises(WRONG_SHAPE):
         checked["loss"].mse_loss_slope(torch.ones(5), torch.ones(5, 1))

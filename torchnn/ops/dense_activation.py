@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 from torch.autograd import Function
 
@@ -11,20 +12,22 @@ from torchnn.ops.activation import ACTIVATIONS
 from torchnn.ops.dense import Gradient, dense_backward, dense_forward, dense_jvp
 
 
-def dense_activation_forward(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+def dense_activation_forward(
+    x: Shaped[Tensor, "*rows n_in"], weight: Shaped[Tensor, "n_out n_in"], bias: Tensor | None, activation: str
+) -> Shaped[Tensor, "*rows n_out"]:
     """a = g(x Wᵀ + b)."""
     return ACTIVATIONS[activation].forward(dense_forward(x, weight, bias))
 
 
 def dense_activation_backward(
-    grad_output: Tensor,
-    x: Tensor,
-    weight: Tensor,
+    grad_output: Shaped[Tensor, "*rows n_out"],
+    x: Shaped[Tensor, "*rows n_in"],
+    weight: Shaped[Tensor, "n_out n_in"],
     bias_shape: torch.Size | None,
-    output: Tensor,
+    output: Shaped[Tensor, "*rows n_out"],
     activation: str,
     needs: tuple[bool, ...] = (True, True, True),
-) -> tuple[Gradient, Gradient, Gradient]:
+) -> tuple[Shaped[Tensor, "*rows n_in"] | None, Shaped[Tensor, "n_out n_in"] | None, Gradient]:
     """δ = ∂𝓛/∂a ⊙ g'(z), then the dense layer's backward with that δ."""
     delta = ACTIVATIONS[activation].backward(grad_output, output)
     return dense_backward(delta, x, weight, bias_shape, needs)
