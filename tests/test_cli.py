@@ -1,9 +1,14 @@
 """The `torchnn` command as a person uses it: the main job, the flags, and one sentence for every mistake."""
 
+import contextlib
 import csv
+import fcntl
+import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -189,6 +194,12 @@ def test_other_precisions_train(precision: str, loss: str, capsys: pytest.Captur
     assert printed_metrics(capsys.readouterr().out)["auroc"] > 0.9
 
 
+def test_a_run_without_validation_is_judged_by_its_training_loss() -> None:
+    words = ["--early_stopping.monitor", "train_loss", "--checkpoint.monitor", "train_loss"]
+    main(["fit", *SHORT, "--trainer.limit_val_batches", "0", *words])
+    assert (run_of(0) / "learning_curve.png").exists()
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_a_gpu_trains(precision: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,6 +263,16 @@ def test_the_configuration_can_be_printed(capsys: pytest.CaptureFixture[str]) ->
             "--early_stopping.monitor is 'val_acc': choose one of val_loss",
         ),
         (["predict", "--trainer.logger", "false"], "no run in lightning_logs has a checkpoint"),
+        (["fit", "--trainer.max_epochs", "0"], "would train nothing"),
+        (
+            ["fit", "--trainer.limit_val_batches", "0"],
+            "leaves no val_loss: set --early_stopping.monitor train_loss too.",
+        ),
+        (
+            ["fit", "--trainer.default_root_dir", "/proc/1/none"],
+            "give a --trainer.default_root_dir that can be written",
+        ),
+        (["fit", "--model.optimizer", "SparseAdam"], "--model.optimizer is 'SparseAdam': choose one of"),
         (["fit", "--config", "none.yaml"], "File does not exist"),
         (["test"], "no run in lightning_logs has a checkpoint: train with torchnn fit"),
         (["test", "--ckpt_path", "none.ckpt"], "--ckpt_path none.ckpt does not exist"),
@@ -310,3 +331,24 @@ def test_ctrl_c_says_how_to_continue_and_keeps_the_checkpoint(tmp_path: Path) ->
     assert message.count("\n") == 1, message
     assert "continue with torchnn fit --ckpt_path" in message
     torch.load(last, weights_only=True)
+
+
+def test_a_terminal_shows_progress_and_a_pipe_does_not(tmp_path: Path) -> None:
+    """A pseudo-terminal of 120 columns, in which the bar is drawn."""
+    words = [sys.executable, "-m", "torchnn", "fit", "--trainer.max_epochs", "1"]
+    keeper, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    with subprocess.Popen(words, cwd=tmp_path, stdout=terminal, stderr=subprocess.PIPE) as process:
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a pseudo-terminal says that the other end is closed
+            while chunk := os.read(keeper, 4096):
+                shown += chunk
+    os.close(keeper)
+    assert process.returncode == 0
+    assert "Epoch 0/0" in shown.decode()
+    assert "accuracy" in shown.decode()
+    piped = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert piped.stderr == ""
+    assert [line.split()[0] for line in piped.stdout.splitlines()][-1] == "run"
+    assert len(piped.stdout.splitlines()) == 7

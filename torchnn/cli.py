@@ -35,6 +35,7 @@ MONITORED = ("val_loss", "train_loss", *(f"val_{name}" for name in REPORTED))
 HARMLESS = (
     r".*smaller than the logging interval.*",  # nothing is logged by step, so a short epoch loses nothing
     r".*dirpath has changed from.*",  # a later run never writes into the folder of an earlier one
+    r".*callbacks used to create the checkpoint need.*",  # those are of training, which testing does not do
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's to mend
 )
 MAY_CHANGE = ("threshold", "batch_size")  # of a trained model, without making it another one
@@ -128,6 +129,10 @@ class TorchnnCLI(LightningCLI):
             monitor = self._get(self.config, group).monitor
             if monitor not in MONITORED:
                 fail(f"--{group}.monitor is {monitor!r}: choose one of {', '.join(MONITORED)}.")
+            if config.limit_val_batches == 0 and monitor != "train_loss":
+                fail(f"--trainer.limit_val_batches 0 leaves no {monitor}: set --{group}.monitor train_loss too.")
+        if config.max_epochs == 0 or config.max_steps == 0:
+            fail("--trainer.max_epochs and --trainer.max_steps 0 would train nothing: give 1 or more.")
 
         on_terminal = sys.stdout.isatty()
         for quiet_when_piped in ("enable_progress_bar", "enable_model_summary"):
@@ -241,3 +246,7 @@ def main(args: Sequence[str] | None = None) -> None:
         )
     except (CheckpointError, TrainingDivergedError, MisconfigurationException) as error:
         fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{error.filename}: {error.strerror}: give a --trainer.default_root_dir that can be written to.")

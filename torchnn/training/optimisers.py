@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
+# SparseAdam takes sparse gradients only, and a dense layer has none.
 OPTIMISERS: dict[str, type[Optimizer]] = {
     name: value
     for name, value in vars(torch.optim).items()
-    if inspect.isclass(value) and issubclass(value, Optimizer) and value is not Optimizer
+    if inspect.isclass(value) and issubclass(value, Optimizer) and value not in (Optimizer, torch.optim.SparseAdam)
 }
 SCHEDULES: dict[str, type[Any]] = {
     name: value
