@@ -194,6 +194,39 @@ def test_other_precisions_train(precision: str, loss: str, capsys: pytest.Captur
     assert printed_metrics(capsys.readouterr().out)["auroc"] > 0.9
 
 
+def test_a_metric_that_is_better_when_high_keeps_its_best_epoch() -> None:
+    main(["fit", "--trainer.max_epochs", "6", "--checkpoint.monitor", "val_auroc", "--model.lr", "0.003"])
+    scores = {
+        int(row["epoch"]): float(row["val_auroc"]) for row in rows_of(run_of(0) / "metrics.csv") if row["val_auroc"]
+    }
+    (best,) = run_of(0).glob("checkpoints/best*")
+    assert scores[torch.load(best, weights_only=True)["epoch"]] == max(scores.values()) > scores[0]
+
+
+def test_a_run_that_ends_before_its_first_validation_keeps_its_last_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", "--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2"])
+    assert torch.load(run_of(0) / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
+    main(["fit", "--trainer.max_steps", "5"])
+    assert printed_metrics(capsys.readouterr().out)["accuracy"] > 0
+
+
+def test_runs_without_a_folder_of_their_own_do_not_replace_each_other() -> None:
+    for seed in ("1", "2"):
+        main(["fit", *SHORT, "--trainer.logger", "false", "--seed_everything", seed])
+    first, second = (torch.load(f"checkpoints/last{v}.ckpt", weights_only=True)["state_dict"] for v in ("", "-v1"))
+    assert not torch.equal(first["network.layers.0.weight"], second["network.layers.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "args"),
+    [("CosineAnnealingLR", "{T_max: 0}"), ("OneCycleLR", "{max_lr: 0.1, total_steps: 14}")],
+)
+def test_a_schedule_that_cannot_go_on_is_named(schedule: str, args: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model.lr_scheduler", schedule, "--model.lr_scheduler_args", args]
+    message = refused(["fit", "--trainer.max_epochs", "2", *words, "--model.lr_scheduler_interval", "step"], capsys)
+    assert f"{schedule} cannot go on with lr_scheduler_args" in message
+
+
 def test_a_run_without_validation_is_judged_by_its_training_loss() -> None:
     words = ["--early_stopping.monitor", "train_loss", "--checkpoint.monitor", "train_loss"]
     main(["fit", *SHORT, "--trainer.limit_val_batches", "0", *words])
@@ -207,8 +240,11 @@ def test_a_gpu_trains(precision: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert printed_metrics(capsys.readouterr().out)["auroc"] > 0.9
 
 
-def test_a_dry_run_and_a_run_without_logger_leave_nothing_behind(tmp_path: Path) -> None:
+def test_a_dry_run_and_a_run_without_logger_leave_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["fit", "--trainer.fast_dev_run", "true"])
+    assert capsys.readouterr().out == "dry run: every stage ran on one batch, nothing was kept\n"
     main(["fit", *SHORT, "--trainer.logger", "false", "--trainer.enable_checkpointing", "false"])
     assert list(tmp_path.iterdir()) == []
 
@@ -273,6 +309,11 @@ def test_the_configuration_can_be_printed(capsys: pytest.CaptureFixture[str]) ->
             "give a --trainer.default_root_dir that can be written",
         ),
         (["fit", "--model.optimizer", "SparseAdam"], "--model.optimizer is 'SparseAdam': choose one of"),
+        (["fit", "--trainer.max_epoch", "3"], "--trainer.max_epoch is no argument: did you mean --trainer.max_epochs?"),
+        (["fit", "--trainer.limit_test_batches", "0"], "--trainer.limit_test_batches 0 leaves nothing to fit"),
+        (["fit", "--seed_everything", "-1"], "--seed_everything: -1 is not in bounds"),
+        (["fit", "--checkpoint.monitor", "val_auroc", "--checkpoint.mode", "min"], "would keep the worst val_auroc"),
+        (["fit", "--data.val_fraction", "0.001"], "--data.val_fraction 0.001 and test_fraction 0.15 of 569 rows leave"),
         (["fit", "--config", "none.yaml"], "File does not exist"),
         (["test"], "no run in lightning_logs has a checkpoint: train with torchnn fit"),
         (["test", "--ckpt_path", "none.ckpt"], "--ckpt_path none.ckpt does not exist"),

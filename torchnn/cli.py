@@ -29,13 +29,18 @@ from torchnn.training.callbacks import (
 from torchnn.training.checkpoints import CheckpointError, find_checkpoint, read_checkpoint
 from torchnn.training.classifier import BinaryClassifier
 from torchnn.training.data import TabularDataModule
+from torchnn.training.optimisers import ScheduleError
 
 REPORTED = ("accuracy", "auroc", "log_loss", "average_precision", "f1", "calibration_error")
 MONITORED = ("val_loss", "train_loss", *(f"val_{name}" for name in REPORTED))
+BETTER_WHEN_HIGH = ("accuracy", "auroc", "average_precision", "f1")
+STAGES = {"fit": ("train", "test"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 HARMLESS = (
     r".*smaller than the logging interval.*",  # nothing is logged by step, so a short epoch loses nothing
     r".*dirpath has changed from.*",  # a later run never writes into the folder of an earlier one
     r".*callbacks used to create the checkpoint need.*",  # those are of training, which testing does not do
+    r".*could not find the monitored key.*",  # max_steps may end a run before its first validation
+    r".*Checkpoint directory .* exists and is not empty.*",  # nothing in it is replaced
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's to mend
 )
 MAY_CHANGE = ("threshold", "batch_size")  # of a trained model, without making it another one
@@ -66,6 +71,7 @@ class TorchnnCLI(LightningCLI):
             {
                 "early_stopping.monitor": "val_loss",
                 "early_stopping.patience": 10,
+                "early_stopping.strict": False,  # max_steps may end a run before its first validation
                 "checkpoint.monitor": "val_loss",
                 "checkpoint.filename": "best-{epoch}",
             }
@@ -100,12 +106,41 @@ class TorchnnCLI(LightningCLI):
                         f"{flag} contradicts the checkpoint {path}, which has {trained}: leave it out."
                     )
                 config[group][name] = trained
+        if wanted != str(path):
+            sys.stderr.write(f"torchnn: {subcommand} takes {path}\n")
 
     def _is_set(self, group: str, name: str) -> bool:
         """Whether a hyper-parameter was given by flag, or differs from its default because a file gave it."""
         default = self._parser(self.config.subcommand).get_default(f"{group}.{name}")
         by_flag = any(word.split("=")[0] == f"--{group}.{name}" for word in self.words)
         return by_flag or plain(self.config[self.config.subcommand][group][name]) != plain(default)
+
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            fail(f"--seed_everything: {error}: give a whole number from 0 to 4294967295.")
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse what would train, judge or report nothing, and judge each metric in its own direction."""
+        config = self.config[self.config.subcommand]
+        if config.trainer.barebones:
+            fail("--trainer.barebones switches off the metrics that torchnn reports: leave it out.")
+        if config.trainer.max_epochs == 0 or config.trainer.max_steps == 0:
+            fail("--trainer.max_epochs and --trainer.max_steps 0 would train nothing: give 1 or more.")
+        for stage in STAGES[self.config.subcommand]:
+            if config.trainer[f"limit_{stage}_batches"] == 0:
+                fail(f"--trainer.limit_{stage}_batches 0 leaves nothing to {self.config.subcommand}: give 1 or more.")
+        for group in ("early_stopping", "checkpoint"):
+            monitor = config[group].monitor
+            if monitor not in MONITORED:
+                fail(f"--{group}.monitor is {monitor!r}: choose one of {', '.join(MONITORED)}.")
+            if config.trainer.limit_val_batches == 0 and monitor != "train_loss":
+                fail(f"--trainer.limit_val_batches 0 leaves no {monitor}: set --{group}.monitor train_loss too.")
+            better = "max" if monitor.removeprefix("val_") in BETTER_WHEN_HIGH else "min"
+            if self._is_set(group, "mode") and config[group].mode != better:
+                fail(f"--{group}.mode {config[group].mode} would keep the worst {monitor}: leave it out.")
+            config[group].mode = better
 
     def instantiate_classes(self) -> None:
         try:
@@ -123,17 +158,6 @@ class TorchnnCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self._get(self.config_init, "trainer")
-        if config.barebones:
-            fail("--trainer.barebones switches off the metrics that torchnn reports: leave it out.")
-        for group in ("early_stopping", "checkpoint"):
-            monitor = self._get(self.config, group).monitor
-            if monitor not in MONITORED:
-                fail(f"--{group}.monitor is {monitor!r}: choose one of {', '.join(MONITORED)}.")
-            if config.limit_val_batches == 0 and monitor != "train_loss":
-                fail(f"--trainer.limit_val_batches 0 leaves no {monitor}: set --{group}.monitor train_loss too.")
-        if config.max_epochs == 0 or config.max_steps == 0:
-            fail("--trainer.max_epochs and --trainer.max_steps 0 would train nothing: give 1 or more.")
-
         on_terminal = sys.stdout.isatty()
         for quiet_when_piped in ("enable_progress_bar", "enable_model_summary"):
             if config[quiet_when_piped] is None:
@@ -149,7 +173,14 @@ class TorchnnCLI(LightningCLI):
             kwargs["logger"] = CSVLogger(config.default_root_dir or ".", name="lightning_logs")
         if config.enable_checkpointing is not False:
             # Lightning's save_last writes only when the best checkpoint was written; this one every epoch.
-            callbacks.append(ModelCheckpoint(filename=Path(LAST).stem, enable_version_counter=False))
+            # Without a run folder it shares one with earlier runs, whose files it must not replace.
+            callbacks.append(
+                ModelCheckpoint(
+                    filename=Path(LAST).stem,
+                    save_on_train_epoch_end=True,
+                    enable_version_counter=config.logger is False,
+                )
+            )
         self.trainer_defaults["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
 
@@ -192,6 +223,9 @@ class TorchnnCLI(LightningCLI):
 
     def _report(self, stage: str) -> None:
         if not self.trainer.is_global_zero:
+            return
+        if self._get(self.config, "trainer").fast_dev_run:
+            print("dry run: every stage ran on one batch, nothing was kept")
             return
         for name in REPORTED:
             print(f"{name} {float(self.trainer.callback_metrics[f'{stage}_{name}']):.4f}")
@@ -244,7 +278,7 @@ def main(args: Sequence[str] | None = None) -> None:
             },
             trainer_defaults={"max_epochs": 200, "num_sanity_val_steps": 0, "deterministic": "warn"},
         )
-    except (CheckpointError, TrainingDivergedError, MisconfigurationException) as error:
+    except (CheckpointError, ScheduleError, TrainingDivergedError, MisconfigurationException) as error:
         fail(str(error))
     except OSError as error:
         if error.filename is None:

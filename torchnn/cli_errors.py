@@ -25,7 +25,11 @@ def fail(sentence: str, status: int = 2) -> NoReturn:
 
 
 class OneSentenceParser(LightningArgumentParser):
-    """Lightning's parser, without a page of usage before each error."""
+    """Lightning's parser, without a page of usage before each error and without guessing at shortened flags."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.allow_abbrev = False
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self

@@ -87,6 +87,48 @@ def test_pruning_and_hooks_of_every_layer_work_in_the_loss_too() -> None:
             assert not layer.weight_orig.grad[layer.weight_mask == 0].any()  # type: ignore[index]
 
 
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_a_forward_hook_of_the_last_layer_changes_the_loss_as_it_changes_the_output(everywhere: bool) -> None:
+    network, x, y = torchnn.MLP([3, 4, 1]), torch.randn(5, 3), torch.rand(5, 1)
+    if everywhere:
+        handle = nn.modules.module.register_module_forward_hook(lambda module, _, output: output * 0.5)
+    else:
+        handle = network.layers[-1].register_forward_hook(lambda module, _, output: output * 0.5)
+    expected = nn.functional.binary_cross_entropy(network(x), y)
+    if not everywhere:  # a global hook changes the loss of the whole network too
+        torch.testing.assert_close(network(x, y), expected)
+    else:
+        torch.testing.assert_close(network(x, y), 0.5 * nn.functional.binary_cross_entropy(2 * network(x), y))
+    handle.remove()
+
+
+class Doubled(torchnn.DenseActivation):
+    """A layer of somebody's own."""
+
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(input) / 2
+
+
+@pytest.mark.parametrize("last", [Doubled(4, 1), nn.Sequential(nn.Linear(4, 1), nn.Sigmoid())])
+def test_a_last_layer_of_another_kind_gives_the_probability(last: nn.Module) -> None:
+    network, x, y = torchnn.MLP([3, 4, 1]), torch.randn(5, 3), torch.rand(5, 1)
+    network.layers[-1] = last
+    torch.testing.assert_close(network(x, y), nn.functional.binary_cross_entropy(network(x), y))
+
+
+@pytest.mark.parametrize("option", [{"reduction": "sum"}, {"loss": "mse"}, {"return_output": True}])
+def test_options_of_a_loss_need_a_target(option: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="belong to a loss: give a target"):
+        torchnn.MLP([3, 1])(torch.randn(2, 3), **option)
+
+
+@pytest.mark.parametrize("activation", ["identity", "step"])
+def test_an_activation_whose_slope_needs_no_output_lets_it_be_changed_in_place(activation: str) -> None:
+    layer, x = torchnn.DenseActivation(3, 4, activation), torch.randn(5, 3)
+    layer(x).relu_().sum().backward()
+    assert layer.weight.grad is not None
+
+
 @pytest.mark.parametrize("strict", [True, False])
 def test_a_network_and_its_loss_export(strict: bool) -> None:
     network, x, y = torchnn.MLP([3, 4, 1], activation="tanh"), torch.randn(5, 3), torch.rand(5, 1)

@@ -334,6 +334,32 @@ def test_more_ranks_than_rows_leave_the_others_without_a_batch() -> None:
     assert [len(list(loader)) for loader in loaders] == [len(loader) for loader in loaders] == [1, 1, 0]
 
 
+class Pairs:
+    """Somebody's own loader: features and target, 32 rows at a time."""
+
+    def __init__(self, features: Tensor, target: Tensor) -> None:
+        self.pairs = list(zip(features.split(32), target.split(32), strict=True))
+
+    def __iter__(self) -> Any:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+def test_loaders_of_pairs_train_and_say_that_nothing_is_standardised(tmp_path: Path) -> None:
+    data, model = TabularDataModule(), BinaryClassifier(30)
+    features, target = data.train_features, data.table.target[data.rows["train"]]
+    loader = Pairs(features, target)
+    with pytest.warns(UserWarning, match="nothing is standardised"):
+        trainer(tmp_path, max_epochs=1).fit(model, loader, loader)
+    model = BinaryClassifier(30)
+    model.standardise.fit(features)
+    run = trainer(tmp_path, max_epochs=3)
+    run.fit(model, loader, loader)
+    assert run.callback_metrics["val_auroc"] > 0.98
+
+
 def test_predictions_have_row_probability_and_label() -> None:
     data, model = TabularDataModule(), BinaryClassifier(30, threshold=0.7)
     batch = next(iter(data.predict_dataloader()))

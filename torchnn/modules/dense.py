@@ -1,6 +1,6 @@
 """Dense layers, alone and with their activation."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -119,8 +119,15 @@ class DenseSigmoid(DenseActivation):
     DenseSigmoid(in_features=3, out_features=2, activation=sigmoid, bias=False)
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: Bias = True, **factory: Any) -> None:
-        super().__init__(in_features, out_features, "sigmoid", bias, **factory)
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: Bias = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_features, out_features, "sigmoid", bias, device, dtype)
 
 
 def checked_bias(bias: Bias) -> Bias:

@@ -1,7 +1,7 @@
 """The whole network."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -66,16 +66,14 @@ class MLP(nn.Module):
         weight: Tensor | None = None,
         pos_weight: Tensor | None = None,
         reduction: str = "mean",
-        *,
         loss: str = "binary_cross_entropy",
         return_output: bool = False,
     ) -> Any:
         """The output a[L] without a target; with one, the loss.
 
         Binary cross-entropy after a sigmoid is computed from the logits, so that δ[L] = a[L] − y holds where the
-        sigmoid saturates too. Every layer is called as a module: hooks, pruning and parametrisations work; with a
-        target, a forward hook of the last layer sees the logits. A last layer that has been replaced by another kind
-        of module gives the probability itself.
+        sigmoid saturates too. Every layer is called as a module: hooks, pruning and parametrisations work. A last
+        layer that was replaced or has forward hooks is asked for the probability instead, as `network(x)` asks it.
 
         Args:
             x: input, shape (*, n[0]).
@@ -88,14 +86,28 @@ class MLP(nn.Module):
 
         Returns:
             a[L], shape (*, n[L]); or the loss, a scalar, or of the shape of `target` for "none"; or both.
+
+        Raises:
+            ValueError: options of a loss without a target, an unknown loss or reduction, a target of another shape.
+            RuntimeError: shapes, dtypes or devices do not fit together; a probability outside [0, 1].
         """
         *hidden, last = self.layers
         for layer in hidden:
             x = layer(x)
         if target is None:
+            if (weight, pos_weight, reduction, loss, return_output) != (
+                None,
+                None,
+                "mean",
+                "binary_cross_entropy",
+                False,
+            ):
+                raise ValueError(
+                    "weight, pos_weight, reduction, loss and return_output belong to a loss: give a target."
+                )
             return last(x)
         options = (loss, weight, pos_weight, reduction)
-        if isinstance(last, DenseActivation):
+        if gives_pre_activation(last):
             z = last(x, pre_activation=True)
             value = loss_of_pre_activation(z, target, last.activation, *options)
             return (value, activate(z, last.activation)) if return_output else value
@@ -106,6 +118,12 @@ class MLP(nn.Module):
     def loss(self, x: Tensor, target: Tensor, *args: Any, **options: Any) -> Any:
         """`forward` with a target, by name: it runs through `__call__`, so that hooks of the network see it."""
         return self(x, target, *args, **options)
+
+
+def gives_pre_activation(layer: nn.Module) -> TypeGuard[DenseActivation]:
+    """Whether a layer's weighted sums can stand for its output: nothing else computes on the output or changes it."""
+    unchanged = getattr(type(layer), "forward", None) is DenseActivation.forward and "forward" not in vars(layer)
+    return unchanged and not layer._forward_hooks and not nn.modules.module._global_forward_hooks
 
 
 def checked_sizes(sizes: Sequence[int]) -> list[int]:

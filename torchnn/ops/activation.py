@@ -14,12 +14,16 @@ Elements = Shaped[Tensor, "*elements"]
 
 
 class Activation(NamedTuple):
-    """One activation: `forward(z)` gives a, `backward(grad_output, output)` gives ∂𝓛/∂z from ∂𝓛/∂a and a."""
+    """One activation: `forward(z)` gives a, `backward(grad_output, output)` gives ∂𝓛/∂z from ∂𝓛/∂a and a.
+
+    Where g' does not depend on a, `needs_output` is False and the output is not kept.
+    """
 
     forward: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor], Tensor]
+    backward: Callable[[Tensor, Any], Tensor]
+    needs_output: bool = True
 
-    def jvp(self, tangent: Tensor, output: Tensor) -> Tensor:
+    def jvp(self, tangent: Tensor, output: Tensor | None) -> Tensor:
         """da = g'(z) dz: `backward` without its conjugate."""
         return self.backward(tangent.conj(), output).conj()
 
@@ -59,7 +63,7 @@ def step_forward(z: Elements, threshold: float = 0.0) -> Elements:
     return (z > threshold).to(z.dtype)
 
 
-def step_backward(grad_output: Elements, output: Elements) -> Elements:
+def step_backward(grad_output: Elements, output: Elements | None = None) -> Elements:
     """∂𝓛/∂z = 0: flat on both sides of the threshold."""
     return torch.zeros_like(grad_output)
 
@@ -69,22 +73,22 @@ def identity_forward(z: Elements) -> Elements:
     return z
 
 
-def identity_backward(grad_output: Elements, output: Elements) -> Elements:
+def identity_backward(grad_output: Elements, output: Elements | None = None) -> Elements:
     """∂𝓛/∂z = ∂𝓛/∂a."""
     return grad_output
 
 
 ACTIVATIONS = {
-    "identity": Activation(identity_forward, identity_backward),
+    "identity": Activation(identity_forward, identity_backward, needs_output=False),
     "sigmoid": Activation(sigmoid_forward, sigmoid_backward),
     "tanh": Activation(tanh_forward, tanh_backward),
     "relu": Activation(relu_forward, relu_backward),
-    "step": Activation(step_forward, step_backward),
+    "step": Activation(step_forward, step_backward, needs_output=False),
 }
 
 
 def save_output(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    """The `setup_context` of every activation: the output is all that its derivative needs."""
+    """The `setup_context` of an activation whose derivative needs the output and nothing else."""
     ctx.save_for_backward(output)
     ctx.save_for_forward(output)
 
@@ -181,28 +185,29 @@ class StepFunction(Function):
 
     Forward:   a = 1 where z > threshold, else 0
     Backward:  ∂𝓛/∂z = 0
-    Saved:     a
+    Saved:     nothing
     Shapes:    any; a as z
     Raises:    RuntimeError for complex z, which has no order
     Reference: derivation.md, section 5; the text's paragraph on the name "activation function"
     """
 
     generate_vmap_rule = True
-    setup_context = staticmethod(save_output)
 
     @staticmethod
     def forward(z: Tensor, threshold: float) -> Tensor:
         return step_forward(z, threshold)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
-        (output,) = ctx.saved_tensors
-        return step_backward(grad_output, output), None
+        return step_backward(grad_output), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, threshold: None) -> Tensor:
-        (output,) = ctx.saved_tensors
-        return ACTIVATIONS["step"].jvp(tangent, output)
+        return step_backward(tangent)
 
 
 TraceableSigmoidFunction = traceable_twin(SigmoidFunction)

@@ -24,7 +24,7 @@ def dense_activation_backward(
     x: Shaped[Tensor, "*rows n_in"],
     weight: Shaped[Tensor, "n_out n_in"],
     bias_shape: torch.Size | None,
-    output: Shaped[Tensor, "*rows n_out"],
+    output: Shaped[Tensor, "*rows n_out"] | None,
     activation: str,
     needs: tuple[bool, ...] = (True, True, True),
 ) -> tuple[Shaped[Tensor, "*rows n_in"] | None, Shaped[Tensor, "n_out n_in"] | None, Gradient]:
@@ -38,7 +38,7 @@ class DenseActivationFunction(Function):
 
     Forward:   a = g(z),  z = x Wᵀ + b
     Backward:  δ = ∂𝓛/∂a ⊙ conj(g'(z));  ∂𝓛/∂x = δ W̄,  ∂𝓛/∂W = δᵀ x̄,  ∂𝓛/∂b = Σ_rows δ
-    Saved:     x, W, a; never z, which autograd's two nodes keep between them
+    Saved:     x, W and, where g' depends on it, a; never z
     Shapes:    x (*, n_in), W (n_out, n_in), b (n_out,), (1,) or (); a (*, n_out)
     Raises:    as dense and the activation
     Reference: derivation.md, section 4, step 6, and section 5
@@ -54,8 +54,9 @@ class DenseActivationFunction(Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, weight, bias, ctx.activation = inputs
         ctx.bias_shape = None if bias is None else bias.shape
-        ctx.save_for_backward(x, weight, output)
-        ctx.save_for_forward(x, weight, output)
+        kept = output if ACTIVATIONS[ctx.activation].needs_output else None
+        ctx.save_for_backward(x, weight, kept)
+        ctx.save_for_forward(x, weight, kept)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:

@@ -1,7 +1,7 @@
 """Batches by whole-tensor indexing: one gather a batch, instead of a Python call a row."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,14 @@ class Batch(NamedTuple):
     row: Tensor
     features: Tensor
     target: Tensor
+
+
+def as_batch(batch: Any) -> Batch:
+    """A batch of anybody's loader: (features, target) becomes a `Batch` with rows numbered from 0."""
+    if isinstance(batch, Batch):
+        return batch
+    features, target = batch
+    return Batch(torch.arange(len(target)), features, target.reshape(-1))
 
 
 class BatchLoader:

@@ -68,6 +68,8 @@ def likely_cause(trainer: pl.Trainer) -> str:
     features = getattr(getattr(trainer, "datamodule", None), "train_features", None)
     if features is not None and not bool(torch.isfinite(features).all()):
         return "the features hold values that are no finite numbers"
+    if any(p.dtype == torch.float16 for p in trainer.lightning_module.parameters()):
+        return "float16 ends at 65504, use --trainer.precision 16-mixed or bf16-mixed"
     rate = trainer.optimizers[0].param_groups[0]["lr"]
     return f"the learning rate {rate:g} is probably too high, lower --model.lr"
 

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     BinaryAccuracy,
@@ -20,9 +22,9 @@ from torchmetrics.classification import (
 from torchnn.functional import binary_cross_entropy
 from torchnn.functional.network import check_loss_name
 from torchnn.modules.mlp import MLP
-from torchnn.training.batches import Batch
+from torchnn.training.batches import as_batch
 from torchnn.training.data import TabularDataModule
-from torchnn.training.optimisers import make_optimiser, make_schedule
+from torchnn.training.optimisers import ScheduleError, make_optimiser, make_schedule
 from torchnn.training.standardise import Standardise
 
 
@@ -47,7 +49,8 @@ class BinaryClassifier(pl.LightningModule):
         pos_weight: weight of class 1 in the loss, above 0; binary_cross_entropy only.
         threshold: probability from which a row is called class 1, between 0 and 1.
 
-    Shapes: raw features (rows, in_features); probabilities (rows, 1).
+    Shapes: raw features (rows, in_features); probabilities (rows, 1). A loader gives `torchnn.training.batches.Batch`,
+    or pairs of features (rows, in_features) and target (rows,) or (rows, 1).
 
     Raises:
         ValueError: an argument outside what is said above; the message names it.
@@ -104,6 +107,11 @@ class BinaryClassifier(pl.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, TabularDataModule):
             self.standardise.fit(data.train_features)
+        elif stage == "fit" and not self.standardise.is_fitted:
+            rank_zero_warn(
+                "BinaryClassifier trains on raw features: without a TabularDataModule nothing is standardised. "
+                "Call model.standardise.fit(features) before, with the training rows."
+            )
 
     def configure_optimizers(self) -> Any:
         options = self.options
@@ -114,36 +122,48 @@ class BinaryClassifier(pl.LightningModule):
             return optimiser
         schedule = make_schedule(options.lr_scheduler, optimiser, options.lr_scheduler_args or {})
         interval = options.lr_scheduler_interval
+        if isinstance(schedule, ReduceLROnPlateau) and interval == "step":
+            raise ValueError(
+                "lr_scheduler_interval is step: ReduceLROnPlateau looks at the validation loss, so set epoch."
+            )
         return [optimiser], [{"scheduler": schedule, "interval": interval, "monitor": "val_loss"}]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        try:
+            super().lr_scheduler_step(scheduler, metric)
+        except (ArithmeticError, TypeError, ValueError) as error:
+            name, args = self.options.lr_scheduler, self.options.lr_scheduler_args
+            raise ScheduleError(f"{name} cannot go on with lr_scheduler_args {args} ({error}).") from error
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = self._inputs(batch)
         loss: Tensor = self.network(x, y, pos_weight=self.pos_weight, loss=self.options.loss)
-        self.log(
-            "train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.row), sync_dist=True
-        )
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(y), sync_dist=True)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         self._evaluate(batch, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int) -> None:
         probability, label = self._evaluate(batch, "test")
         self.roc.update(probability, label)
 
     def on_test_epoch_start(self) -> None:
         self.roc.reset()
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Row number, probability of class 1 and label (0 or 1), each (rows,)."""
+        batch = as_batch(batch)
         probability = as_probability(self(batch.features)).squeeze(-1)
         return {"row": batch.row, "probability": probability, "label": (probability >= self.options.threshold).int()}
 
-    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _inputs(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Standardised features (rows, in_features) and target (rows, 1)."""
-        return self.standardise(batch.features), batch.target.unsqueeze(-1)
+        batch = as_batch(batch)
+        x: Tensor = self.standardise(batch.features)
+        return x, batch.target.unsqueeze(-1).to(x.dtype)
 
-    def _evaluate(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
+    def _evaluate(self, batch: Any, stage: str) -> tuple[Tensor, Tensor]:
         x, y = self._inputs(batch)
         loss, output = self.network(x, y, pos_weight=self.pos_weight, loss=self.options.loss, return_output=True)
         probability = as_probability(output)

@@ -91,7 +91,13 @@ class TabularDataModule(pl.LightningDataModule):
 def split_by_class(target: Tensor, val_fraction: float, test_fraction: float, seed: int) -> dict[str, Tensor]:
     """Row numbers of "train", "val" and "test", disjoint, each with the class proportions of `target` (rows,)."""
     rows, labels = np.arange(len(target)), target.numpy()
-    rest, test = train_test_split(rows, test_size=test_fraction, stratify=labels, random_state=seed)
     share_of_rest = val_fraction / (1 - test_fraction)
-    train, val = train_test_split(rest, test_size=share_of_rest, stratify=labels[rest], random_state=seed)
+    try:
+        rest, test = train_test_split(rows, test_size=test_fraction, stratify=labels, random_state=seed)
+        train, val = train_test_split(rest, test_size=share_of_rest, stratify=labels[rest], random_state=seed)
+    except ValueError as error:
+        raise ValueError(
+            f"val_fraction {val_fraction} and test_fraction {test_fraction} of {len(rows)} rows leave a part without "
+            "a row of each class: choose others."
+        ) from error
     return {name: torch.from_numpy(np.sort(part)) for name, part in (("train", train), ("val", val), ("test", test))}

@@ -48,8 +48,12 @@ def make_optimiser(
     if "weight_decay" in inspect.signature(OPTIMISERS[name]).parameters:
         arguments = {"weight_decay": weight_decay, **arguments}
     elif weight_decay:
-        raise ValueError(f"weight_decay is {weight_decay}, but {name} has none: leave it at 0.")
+        raise ValueError(f"weight_decay is {weight_decay}, but {name} has none: set weight_decay to 0.")
     return _build(OPTIMISERS[name], "optimizer_args", parameters, arguments)  # type: ignore[no-any-return]
+
+
+class ScheduleError(ValueError):
+    """A learning-rate schedule whose arguments turn out wrong only when it is stepped."""
 
 
 def make_schedule(name: str, optimiser: Optimizer, args: Mapping[str, Any]) -> Any:

@@ -36,5 +36,10 @@ class Standardise(nn.Module):
         self.mean.copy_(columns.mean(dim=0))
         self.scale.copy_(torch.where(sd > 0, sd, torch.ones_like(sd)))
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fit` or a checkpoint has set mean and sd."""
+        return bool((self.mean != 0).any() or (self.scale != 1).any())
+
     def forward(self, features: Tensor) -> Tensor:
         return (features - self.mean) / self.scale
