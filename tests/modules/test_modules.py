@@ -137,6 +137,21 @@ def test_a_network_and_its_loss_export(strict: bool) -> None:
         torch.testing.assert_close(exported.module()(*inputs), network(*inputs))
 
 
+def test_torch_fx_traces_layers_losses_and_networks_as_calls() -> None:
+    x, y = torch.randn(5, 3), torch.rand(5, 1)
+    layers = nn.Sequential(torchnn.Dense(3, 4), torchnn.Tanh(), torchnn.DenseSigmoid(4, 1))
+    traced = torch.fx.symbolic_trace(layers)
+    assert torch.equal(traced(x), layers(x))
+    assert [node.target.__name__ for node in traced.graph.nodes if node.op == "call_function"] == [
+        *("dense", "tanh", "dense_activation"),
+    ]
+    assert torch.equal(torch.fx.symbolic_trace(torchnn.BCELoss())(layers(x), y), torchnn.BCELoss()(layers(x), y))
+    network = torchnn.MLP([3, 4, 1])
+    no_loss = {"target": None, "weight": None, "pos_weight": None, "reduction": "mean"}
+    no_loss |= {"loss": "binary_cross_entropy", "return_output": False}  # type: ignore[dict-item]
+    assert torch.equal(torch.fx.symbolic_trace(network, concrete_args=no_loss)(x, *no_loss.values()), network(x))
+
+
 def test_relu_in_place_writes_where_torch_writes() -> None:
     x = torch.randn(5, requires_grad=True)
     ours, twin = x * 1, x * 1

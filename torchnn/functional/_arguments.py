@@ -1,17 +1,39 @@
 """What every door does to its arguments: check, cast for autocast, apply the Function or its traceable twin."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch._C._functorch import TransformType
 from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 from torch.autograd import Function
+from torch.overrides import handle_torch_function, has_torch_function
 
 from torchnn.ops.activation import ACTIVATIONS
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
 ACTIVATION_NAMES = tuple(ACTIVATIONS)
 REDUCTIONS = ("none", "mean", "sum")
+
+
+def overridable(door: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Let arguments with a `__torch_function__` of their own answer for a door, as torch's functions do.
+
+    That is how `torch.fx` traces a call and how tensor subclasses follow it.
+    """
+
+    @functools.wraps(door)
+    def answered(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        given = (*args, *kwargs.values())
+        if has_torch_function(given):
+            return handle_torch_function(answered, given, *args, **kwargs)
+        return door(*args, **kwargs)
+
+    return answered
 
 
 def apply(function: type[Function], traceable: type[Function], *args: Any) -> Tensor:

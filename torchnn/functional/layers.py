@@ -2,12 +2,20 @@
 
 from torch import Tensor
 
-from torchnn.functional._arguments import apply, check_activation, check_tensor, checked_dense, lower_precision
+from torchnn.functional._arguments import (
+    apply,
+    check_activation,
+    check_tensor,
+    checked_dense,
+    lower_precision,
+    overridable,
+)
 from torchnn.ops import activation as _activation
 from torchnn.ops import dense as _dense
 from torchnn.ops import dense_activation as _dense_activation
 
 
+@overridable
 def dense(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Weighted sums of a layer, z = x Wᵀ + b; twin of `torch.nn.functional.linear`.
 
@@ -33,6 +41,7 @@ def dense(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return apply(_dense.DenseFunction, _dense.TraceableDenseFunction, input, weight, bias)
 
 
+@overridable
 def dense_activation(input: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "sigmoid") -> Tensor:
     """A layer in one node of the graph, a = g(x Wᵀ + b); twin of `g(torch.nn.functional.linear(…))`.
 
@@ -71,6 +80,7 @@ def _identity(z: Tensor) -> Tensor:
     return z
 
 
+@overridable
 def sigmoid(input: Tensor) -> Tensor:
     """Sigmoid, element by element; twin of `torch.sigmoid`, any shape.
 
@@ -82,6 +92,7 @@ def sigmoid(input: Tensor) -> Tensor:
     return apply(_activation.SigmoidFunction, _activation.TraceableSigmoidFunction, input)
 
 
+@overridable
 def tanh(input: Tensor) -> Tensor:
     """Hyperbolic tangent, element by element; twin of `torch.tanh`, any shape.
 
@@ -93,6 +104,7 @@ def tanh(input: Tensor) -> Tensor:
     return apply(_activation.TanhFunction, _activation.TraceableTanhFunction, input)
 
 
+@overridable
 def relu(input: Tensor) -> Tensor:
     """max(z, 0), element by element; twin of `torch.relu`, any shape. Its derivative at 0 is 0.
 
@@ -104,6 +116,7 @@ def relu(input: Tensor) -> Tensor:
     return apply(_activation.ReLUFunction, _activation.TraceableReLUFunction, input)
 
 
+@overridable
 def step(input: Tensor, threshold: float = 0.0) -> Tensor:
     """1 where `input` is above `threshold`, else 0, in the input's dtype; its derivative is 0 everywhere.
 

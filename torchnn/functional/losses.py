@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from torchnn.functional._arguments import apply, check_constant, check_loss, float32_precision
+from torchnn.functional._arguments import apply, check_constant, check_loss, float32_precision, overridable
 from torchnn.ops import loss as _loss
 
 
+@overridable
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
@@ -42,6 +43,7 @@ def binary_cross_entropy(
     return _binary_cross_entropy(input, target, weight, None, reduction)
 
 
+@overridable
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -95,6 +97,7 @@ def binary_cross_entropy_with_logits(
     )
 
 
+@overridable
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """Squared error (a − y)²; twin of `torch.nn.functional.mse_loss`.
 
@@ -121,6 +124,7 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
     return _mse_loss(input, target, None, reduction)
 
 
+@overridable
 def loss_of_output(
     output: Tensor,
     target: Tensor,
