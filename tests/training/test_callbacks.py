@@ -46,3 +46,14 @@ def test_a_loss_that_is_no_number_stops_before_a_checkpoint_is_overwritten(
     kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert kept["epoch"] == 0
     assert all(bool(torch.isfinite(value).all()) for value in kept["state_dict"].values())
+
+
+def test_a_stopped_run_does_not_stop_the_next_one(tmp_path: Path) -> None:
+    watcher = StopOnNaN()
+    with pytest.raises(TrainingDivergedError):
+        trainer(tmp_path, max_epochs=2, callbacks=[HugeRate(), watcher]).fit(
+            BinaryClassifier(30, optimizer="SGD"), TabularDataModule()
+        )
+    trainer(tmp_path, max_epochs=1, callbacks=[watcher]).fit(BinaryClassifier(30), TabularDataModule())
+    assert watcher.all_finite is not None
+    assert bool(watcher.all_finite)

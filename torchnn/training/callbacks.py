@@ -28,7 +28,7 @@ class StopOnNaN(Callback):
         self.checked_at_step = -1
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.__init__()  # type: ignore[misc]
+        self.all_finite, self.checked_at_step = None, -1
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
