@@ -8,7 +8,7 @@ from pathlib import Path
 import torchnn
 
 PACKAGE = Path(torchnn.__file__).parent
-FLOORS = ["ops", "functional", "modules", "training", "cli_errors", "cli", "__main__"]
+FLOORS = ["ops", "functional", "modules", "convert", "training", "cli_errors", "cli", "__main__"]
 
 
 def imports(path: Path) -> set[str]:
@@ -53,7 +53,7 @@ def test_only_functional_calls_apply() -> None:
 def test_the_public_names_exist() -> None:
     assert set(torchnn.__all__) >= {
         *("Dense", "Sigmoid", "Tanh", "ReLU", "Step", "DenseActivation", "DenseSigmoid"),
-        *("BCELoss", "BCEWithLogitsLoss", "MSELoss", "MLP", "functional"),
+        *("BCELoss", "BCEWithLogitsLoss", "MSELoss", "MLP", "functional", "convert", "revert"),
     }
     assert set(torchnn.functional.__all__) == {
         *("dense", "sigmoid", "tanh", "relu", "step", "dense_activation", "binary_cross_entropy"),

@@ -1,6 +1,7 @@
 """Backpropagation by hand: derived gradients as autograd Functions, proven against PyTorch's autograd."""
 
 from torchnn import functional
+from torchnn.convert import convert, revert
 from torchnn.modules.activation import ReLU, Sigmoid, Step, Tanh
 from torchnn.modules.dense import Dense, DenseActivation, DenseSigmoid
 from torchnn.modules.loss import BCELoss, BCEWithLogitsLoss, MSELoss
@@ -18,5 +19,7 @@ __all__ = [
     "Sigmoid",
     "Step",
     "Tanh",
+    "convert",
     "functional",
+    "revert",
 ]
