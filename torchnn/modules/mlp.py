@@ -95,13 +95,8 @@ class MLP(nn.Module):
         for layer in hidden:
             x = layer(x)
         if target is None:
-            if (weight, pos_weight, reduction, loss, return_output) != (
-                None,
-                None,
-                "mean",
-                "binary_cross_entropy",
-                False,
-            ):
+            asks_for_loss = return_output or reduction != "mean" or loss != "binary_cross_entropy"
+            if asks_for_loss or weight is not None or pos_weight is not None:
                 raise ValueError(
                     "weight, pos_weight, reduction, loss and return_output belong to a loss: give a target."
                 )
