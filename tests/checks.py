@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.cases import STRIDES
 
 Op = Callable[..., Tensor]
-PRODUCTS = {"mm", "addmm", "bmm", "mv", "dot", "matmul", "linear"}
+PRODUCTS = {"mm", "addmm", "addmm_", "bmm", "mv", "dot", "matmul", "linear"}
 
 
 def close(ours: Any, twin: Any, what: str) -> None:

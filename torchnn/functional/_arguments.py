@@ -51,6 +51,12 @@ def apply(function: type[Function], traceable: type[Function], *args: Any) -> Te
     return output
 
 
+def apply_plainly(function: type[Function], *args: Any) -> Any:
+    """`function.apply(*args)` of a call that no transform sees, without the slow binding of arguments to names."""
+    unbound: Any = super(Function, function)
+    return unbound.apply(*args)
+
+
 def _forward_mode_is_nested() -> bool:
     levels = retrieve_all_functorch_interpreters()
     return sum(level.key() == TransformType.Jvp for level in levels) > 1
@@ -62,17 +68,17 @@ def _forward_mode_is_nested() -> bool:
 def lower_precision(*tensors: Any) -> tuple[Any, ...]:
     """Cast as autocast casts for a product: floats to its lower precision, except float64."""
     device = tensors[0].device.type
-    if not _autocast_is_on(device):
+    if not autocast_is_on(device):
         return tensors
     return tuple(_cast(t, torch.get_autocast_dtype(device)) for t in tensors)
 
 
 def float32_precision(*tensors: Any) -> tuple[Any, ...]:
     """Cast as autocast casts for a loss: lower precisions to float32."""
-    return tuple(_cast(t, torch.float32) for t in tensors) if _autocast_is_on(tensors[0].device.type) else tensors
+    return tuple(_cast(t, torch.float32) for t in tensors) if autocast_is_on(tensors[0].device.type) else tensors
 
 
-def _autocast_is_on(device: str) -> bool:
+def autocast_is_on(device: str) -> bool:
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 

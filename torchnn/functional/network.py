@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from torchnn.functional._arguments import check_activation
+from torchnn.functional._whole_network import whole_network
 from torchnn.functional.layers import activate, dense, dense_activation
 from torchnn.functional.losses import binary_cross_entropy_with_logits, loss_of_output
 
@@ -25,6 +26,9 @@ def mlp(
         biases: b[1] … b[L], each (n[l],), (1,), () or None; None for no bias anywhere.
         activations: g[1] … g[L] by name, or one name for all layers.
 
+    The whole network is one node of the graph. Rows that do not fit in one block of the cache keep nothing but input,
+    parameters and output, and the backward takes each block forward once more: memory does not grow with the rows.
+
     Returns:
         a[L], shape (*, n[L]).
 
@@ -36,8 +40,12 @@ def mlp(
     >>> mlp(torch.zeros(1, 2), [torch.ones(3, 2), torch.ones(1, 3)], None)
     tensor([[0.8176]])
     """
+    network = _network(weights, biases, activations)
+    at_once = whole_network(input, *network)
+    if at_once is not None:
+        return at_once[1]
     a = input
-    for weight, bias, activation in _layers(weights, biases, activations):
+    for weight, bias, activation in zip(*network, strict=True):
         a = dense_activation(a, weight, bias, activation)
     return a
 
@@ -52,8 +60,13 @@ def mlp_loss(
     weight: Tensor | None = None,
     pos_weight: Tensor | None = None,
     reduction: str = "mean",
+    block_rows: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Loss and output of a whole network.
+    """Loss and output of a whole network, taken together with their gradients in blocks of rows.
+
+    Beside input, output, parameters and their gradients it needs the memory of one block, however many rows there are.
+    Calls that are traced or transformed (`torch.compile`, `torch.func`, forward mode), tensor subclasses, complex
+    numbers, no rows and targets that require a gradient go layer by layer instead, with the same answer.
 
     Binary cross-entropy after a sigmoid takes the cancelled path δ[L] = a[L] − y: the loss is computed from the
     logits, exact where a sigmoid saturates, while the output is still the probability. After any other activation the
@@ -69,12 +82,14 @@ def mlp_loss(
         weight: multiplies the loss of each element; broadcasts to `target`.
         pos_weight: multiplies the loss of positives; broadcasts to `target`; binary cross-entropy only.
         reduction: "mean" over elements (of rows and outputs), "sum", or "none".
+        block_rows: rows of a block; None for as many as keep a block's activations in a quarter of the cache.
 
     Returns:
         The loss (scalar, or shape of `target` for "none") and the output a[L], shape (*, n[L]).
 
     Raises:
-        ValueError: an unknown loss, activation or reduction, a count that does not fit, a target of another shape.
+        ValueError: an unknown loss, activation or reduction, a count that does not fit, a target of another shape,
+            block_rows below 1.
         RuntimeError: shapes, dtypes or devices do not fit together; a probability outside [0, 1].
 
     >>> import torch
@@ -82,7 +97,13 @@ def mlp_loss(
     >>> loss, output
     (tensor(20.), tensor([[1.]]))
     """
-    *hidden, (last_weight, last_bias, last_activation) = _layers(weights, biases, activations)
+    network = _network(weights, biases, activations)
+    if block_rows is not None and (isinstance(block_rows, bool) or not isinstance(block_rows, int) or block_rows < 1):
+        raise ValueError(f"block_rows is {block_rows!r}: give a number of rows, 1 or more, or None.")
+    at_once = whole_network(input, *network, target, loss, weight, pos_weight, reduction, block_rows)
+    if at_once is not None:
+        return at_once
+    *hidden, (last_weight, last_bias, last_activation) = zip(*network, strict=True)
     a = input
     for layer_weight, bias, activation in hidden:
         a = dense_activation(a, layer_weight, bias, activation)
@@ -119,9 +140,10 @@ def check_loss_name(loss: str, pos_weight: Tensor | float | None) -> None:
         raise ValueError("pos_weight belongs to binary_cross_entropy: leave it out for the mse loss.")
 
 
-def _layers(
+def _network(
     weights: Sequence[Tensor], biases: Sequence[Tensor | None] | None, activations: str | Sequence[str]
-) -> list[tuple[Tensor, Tensor | None, str]]:
+) -> tuple[Sequence[Tensor], Sequence[Tensor | None], tuple[str, ...]]:
+    """Weights, biases and activations, one each for every layer."""
     if not weights:
         raise ValueError("a network needs at least one layer: weights is empty.")
     if biases is None:
@@ -133,4 +155,4 @@ def _layers(
             f"one bias and one activation per layer: got {len(weights)} weights, {len(biases)} biases and "
             f"{len(activations)} activations."
         )
-    return list(zip(weights, biases, activations, strict=True))
+    return weights, biases, tuple(activations)

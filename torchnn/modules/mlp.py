@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchnn.functional._arguments import check_activation
 from torchnn.functional.layers import activate
 from torchnn.functional.losses import loss_of_output
-from torchnn.functional.network import loss_of_pre_activation
+from torchnn.functional.network import loss_of_pre_activation, mlp, mlp_loss
 from torchnn.modules.dense import Bias, DenseActivation
 
 
@@ -72,8 +72,9 @@ class MLP(nn.Module):
         """The output a[L] without a target; with one, the loss.
 
         Binary cross-entropy after a sigmoid is computed from the logits, so that δ[L] = a[L] − y holds where the
-        sigmoid saturates too. Every layer is called as a module: hooks, pruning and parametrisations work. A last
-        layer that was replaced or has forward hooks is asked for the probability instead, as `network(x)` asks it.
+        sigmoid saturates too. Layers as they were made go in one pass (`torchnn.functional.mlp_loss`). If one has
+        hooks, a parametrisation or a replacement, every layer is called as a module; a last layer that was replaced or
+        has forward hooks is then asked for the probability, as `network(x)` asks it.
 
         Args:
             x: input, shape (*, n[0]).
@@ -91,28 +92,45 @@ class MLP(nn.Module):
             ValueError: options of a loss without a target, an unknown loss or reduction, a target of another shape.
             RuntimeError: shapes, dtypes or devices do not fit together; a probability outside [0, 1].
         """
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = layer(x)
         if target is None:
             asks_for_loss = return_output or reduction != "mean" or loss != "binary_cross_entropy"
             if asks_for_loss or weight is not None or pos_weight is not None:
                 raise ValueError(
                     "weight, pos_weight, reduction, loss and return_output belong to a loss: give a target."
                 )
+        layers: Any = self.layers._modules.values()
+        if all(is_as_made(layer) for layer in layers):
+            network = [m.weight for m in layers], [m.bias for m in layers], [m.activation for m in layers]
+            if target is None:
+                return mlp(x, *network)
+            value, output = mlp_loss(x, target, *network, loss, weight, pos_weight, reduction)
+            return (value, output) if return_output else value
+        *hidden, last = layers
+        for layer in hidden:
+            x = layer(x)
+        if target is None:
             return last(x)
-        options = (loss, weight, pos_weight, reduction)
         if gives_pre_activation(last):
             z = last(x, pre_activation=True)
-            value = loss_of_pre_activation(z, target, last.activation, *options)
+            value = loss_of_pre_activation(z, target, last.activation, loss, weight, pos_weight, reduction)
             return (value, activate(z, last.activation)) if return_output else value
         output = last(x)
-        value = loss_of_output(output, target, *options)
+        value = loss_of_output(output, target, loss, weight, pos_weight, reduction)
         return (value, output) if return_output else value
 
     def loss(self, x: Tensor, target: Tensor, *args: Any, **options: Any) -> Any:
         """`forward` with a target, by name: it runs through `__call__`, so that hooks of the network see it."""
         return self(x, target, *args, **options)
+
+
+def is_as_made(layer: nn.Module) -> bool:
+    """Whether calling a layer is its formula and nothing else: no hooks, no parametrisation, no replacement."""
+    return (
+        type(layer) is DenseActivation
+        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+        and "forward" not in vars(layer)
+        and not nn.modules.module._has_any_global_hook()
+    )
 
 
 def gives_pre_activation(layer: nn.Module) -> TypeGuard[DenseActivation]:

@@ -9,6 +9,7 @@ from torch.autograd import Function
 
 F = TypeVar("F", bound=type[Function])
 
+NOTHING = nullcontext()
 _FORWARD_MODE_REFUSED: Any = staticmethod(Function.jvp)
 
 
@@ -27,7 +28,9 @@ def autocast_off(t: Tensor) -> AbstractContextManager[Any]:
 
     `functional` has cast the inputs already; casting again here would change the dtype of a gradient.
     """
+    if not torch._C._is_any_autocast_enabled():
+        return NOTHING
     device = t.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
-    return nullcontext()
+    return NOTHING

@@ -13,14 +13,20 @@ from torchnn.ops._support import traceable_twin
 Elements = Shaped[Tensor, "*elements"]
 
 
+Kernel = Callable[[Tensor, Tensor], Tensor]
+
+
 class Activation(NamedTuple):
     """One activation: `forward(z)` gives a, `backward(grad_output, output)` gives ∂𝓛/∂z from ∂𝓛/∂a and a.
 
-    Where g' does not depend on a, `needs_output` is False and the output is not kept.
+    For the whole-network pass, which has no graph: `forward_` writes a over z, and `backward_kernel` is `backward` in
+    one pass over memory. Where g' does not depend on a, `needs_output` is False and the output is not kept.
     """
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Any], Tensor]
+    forward_: Callable[[Tensor], Tensor]
+    backward_kernel: Kernel
     needs_output: bool = True
 
     def jvp(self, tangent: Tensor, output: Tensor | None) -> Tensor:
@@ -78,12 +84,25 @@ def identity_backward(grad_output: Elements, output: Elements | None = None) -> 
     return grad_output
 
 
+# torch's kernels of three of the formulas above: one pass over memory where they take two or three.
+sigmoid_backward_kernel: Kernel = torch.ops.aten.sigmoid_backward.default
+tanh_backward_kernel: Kernel = torch.ops.aten.tanh_backward.default
+
+
+def relu_backward_kernel(grad_output: Elements, output: Elements) -> Elements:
+    return _threshold_backward(grad_output, output, 0)
+
+
+_threshold_backward: Callable[..., Tensor] = torch.ops.aten.threshold_backward.default
+
 ACTIVATIONS = {
-    "identity": Activation(identity_forward, identity_backward, needs_output=False),
-    "sigmoid": Activation(sigmoid_forward, sigmoid_backward),
-    "tanh": Activation(tanh_forward, tanh_backward),
-    "relu": Activation(relu_forward, relu_backward),
-    "step": Activation(step_forward, step_backward, needs_output=False),
+    "identity": Activation(
+        identity_forward, identity_backward, identity_forward, identity_backward, needs_output=False
+    ),
+    "sigmoid": Activation(sigmoid_forward, sigmoid_backward, torch.sigmoid_, sigmoid_backward_kernel),
+    "tanh": Activation(tanh_forward, tanh_backward, torch.tanh_, tanh_backward_kernel),
+    "relu": Activation(relu_forward, relu_backward, torch.relu_, relu_backward_kernel),
+    "step": Activation(step_forward, step_backward, lambda z: z.gt_(0), step_backward, needs_output=False),
 }
 
 

@@ -36,7 +36,8 @@ def reduce(loss: Tensor, reduction: str) -> Tensor:
 
 def reduce_backward(grad_output: Tensor, num_elements: int, reduction: str) -> Tensor:
     """∂J/∂loss · `grad_output`: 1/m of it for a mean of m elements; it broadcasts to the elements."""
-    grad_output = grad_output.to(at_least_float32(grad_output.dtype))
+    if grad_output.dtype in (torch.float16, torch.bfloat16):
+        grad_output = grad_output.float()
     return grad_output / num_elements if reduction == "mean" else grad_output
 
 
@@ -131,13 +132,13 @@ def binary_cross_entropy_target(a: Elements, target: Elements, pos_weight: Tenso
 # --- squared error ----------------------------------------------------------------------------------------------------
 
 
-def mse_loss_forward(a: Elements, target: Elements) -> Elements:
+def mse_loss_forward(a: Elements, target: Elements, pos_weight: None = None) -> Elements:
     """Elements (a − y)²."""
     a, y = _in_loss_dtype(a, target)
     return (a - y) * (a - y)
 
 
-def mse_loss_slope(a: Elements, target: Elements) -> Elements:
+def mse_loss_slope(a: Elements, target: Elements, pos_weight: None = None) -> Elements:
     """∂𝓛/∂a = 2(a − y)."""
     a, y = _in_loss_dtype(a, target)
     return 2 * (a - y)

@@ -1,0 +1,208 @@
+"""What the whole-network pass computes, in one block and in many, against the layers."""
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import torchnn.functional as F
+from tests.cases import STRIDES, leaf
+from tests.checks import CountProducts
+from tests.networks import ROWS, Net, assert_close, every_block, is_pass, layer_by_layer
+from torchnn.functional import _whole_network
+
+
+@every_block
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(
+    ("loss", "last"),
+    [
+        ("binary_cross_entropy", "sigmoid"),
+        ("binary_cross_entropy", "clamped"),
+        *(("mse", last) for last in ("identity", "sigmoid", "tanh", "relu")),
+    ],
+)
+def test_loss_output_and_gradients_are_those_of_the_layers(
+    loss: str, last: str, reduction: str, block_rows: int
+) -> None:
+    net = Net("sigmoid" if last == "clamped" else last)
+    if last == "clamped":  # a probability that no sigmoid gave: the loss sees only the output
+        net.activations[-1] = "identity"
+        net.weights[-1] = torch.full((2, 4), 0.02, dtype=torch.double, requires_grad=True)
+        net.biases[-1] = torch.full((2,), 0.5, dtype=torch.double, requires_grad=True)
+    for weight, p in ((None, None), (torch.rand(ROWS, 1), None), (torch.rand(2), torch.tensor([0.5, 3.0]))):
+        p = None if loss == "mse" else p
+        options: Any = {"loss": loss, "reduction": reduction, "weight": weight, "pos_weight": p}
+        value, output = net.loss(block_rows=block_rows, **options)
+        expected, expected_output = net.layers(**options)
+        assert is_pass(value)
+        assert not is_pass(expected)
+        assert_close((value, output), (expected, expected_output))
+        incoming = torch.randn_like(value)
+        assert_close(net.gradients(value, incoming), net.gradients(expected, incoming))
+
+
+@every_block
+@pytest.mark.parametrize("bias", ["none", "shared", "scalar", "mixed"])
+def test_every_kind_of_bias(bias: str, block_rows: int) -> None:
+    net = Net()
+    kinds: dict[str, Callable[[], Tensor | None]] = {"none": lambda: None, "shared": lambda: leaf(1), "scalar": leaf}
+    if bias == "mixed":
+        net.biases = [None, leaf(1), net.biases[2]]
+    else:
+        net.biases = [kinds[bias]() for _ in net.biases]
+    value, expected = net.loss(block_rows=block_rows)[0], net.layers()[0]
+    assert is_pass(value)
+    assert_close(net.gradients(value), net.gradients(expected))
+
+
+@every_block
+@pytest.mark.parametrize("sizes", [[3, 1], [1, 1, 1], [2, 3, 3, 3, 3, 1]])
+def test_regression_and_deep_networks(sizes: list[int], block_rows: int) -> None:
+    net = Net("identity", sizes=sizes)
+    net.activations = ["relu"] * (len(sizes) - 2) + ["identity"]
+    value, expected = net.loss(loss="mse", block_rows=block_rows)[0], net.layers(loss="mse")[0]
+    assert is_pass(value)
+    assert_close(net.gradients(value), net.gradients(expected))
+
+
+@every_block
+def test_a_loss_of_the_output_is_added_to_the_loss(block_rows: int) -> None:
+    net = Net()
+    ours, theirs = net.loss(block_rows=block_rows), net.layers()
+    for of_loss, of_output in ((3, 1), (0, 1), (1, 0)):
+        totals = [of_loss * value + of_output * output.square().sum() for value, output in (ours, theirs)]
+        a, b = (net.gradients(total, retain_graph=True) for total in totals)
+        assert_close(a, b)
+    assert_close(net.gradients(ours[1].sum()), net.gradients(theirs[1].sum()))
+
+
+@every_block
+def test_the_network_without_a_loss(block_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_whole_network, "rows_of_a_block", lambda *_: block_rows)
+    for last in ("identity", "relu", "sigmoid"):
+        net = Net(last)
+        network_of = net.x, net.weights, net.biases, net.activations
+        output = F.mlp(*network_of)
+        assert is_pass(output)
+        with layer_by_layer():
+            expected = F.mlp(*network_of)
+        for layout in STRIDES.values():
+            incoming = layout(torch.randn(ROWS, 2, dtype=torch.double))
+            assert_close(
+                net.gradients(output, incoming, retain_graph=True), net.gradients(expected, incoming, retain_graph=True)
+            )
+
+
+@every_block
+@pytest.mark.parametrize("shape", [(), (ROWS,), (2, 3), (2, 1, 3), (1,)])
+def test_any_leading_shape_and_layout(shape: tuple[int, ...], block_rows: int) -> None:
+    net = Net()
+    net.x, net.y = leaf(*shape, 3), torch.rand(*shape, 2, dtype=torch.double)
+    base = net.x.detach()
+    layouts = [
+        base,
+        base.expand_as(base),
+        torch.stack([base, base], -1)[..., 0],
+        base.mT.contiguous().mT if shape else base,
+    ]
+    for x, reduction in product(layouts, ("mean", "none")):
+        net.x = x.requires_grad_(False).detach().requires_grad_()
+        options: Any = {"reduction": reduction, "weight": torch.rand(*shape, 1)}
+        (value, output), (expected, expected_output) = net.loss(block_rows=block_rows, **options), net.layers(**options)
+        assert_close((value, output), (expected, expected_output))
+        incoming = torch.randn_like(value)
+        assert_close(net.gradients(value, incoming), net.gradients(expected, incoming))
+
+
+@every_block
+def test_expanded_input_and_transposed_weights(block_rows: int) -> None:
+    net = Net()
+    net.x = leaf(3).detach().expand(ROWS, 3)
+    net.weights = [w.detach().t().contiguous().t().requires_grad_() for w in net.weights]
+    value, expected = net.loss(block_rows=block_rows)[0], net.layers()[0]
+    assert is_pass(value)
+    assert_close(net.gradients(value), net.gradients(expected))
+
+
+def test_no_rows_go_layer_by_layer() -> None:
+    net = Net(rows=0)
+    value, output = net.loss(reduction="sum")
+    assert value == 0
+    assert output.shape == (0, 2)
+    assert all(not g.any() for g in net.gradients(value))
+    assert net.loss()[0].isnan()
+
+
+@every_block
+def test_frozen_parts_cost_no_product(block_rows: int) -> None:
+    """A forward has a product for each layer; the backward one for each weight that learns and each δ on the way."""
+    passes = -(-ROWS // block_rows)
+    for learning in product([True, False], repeat=7):
+        net = Net()
+        expected = net.gradients(net.layers()[0])
+        tensors = [net.x, *net.weights, *net.biases]
+        for t, learns in zip(tensors, learning, strict=True):
+            assert t is not None
+            t.requires_grad_(learns)
+        with CountProducts() as counter:
+            value = net.loss(block_rows=block_rows)[0]
+            if any(learning):
+                gradients = net.gradients(value)
+                assert_close(gradients, tuple(g for g, w in zip(expected, learning, strict=True) if w))
+        weights, biases = learning[1:4], learning[4:]
+        lowest = 0 if learning[0] else next((i for i in range(3) if weights[i] or biases[i]), 3)
+        products = 3 + sum(weights) + max(0, 2 - lowest) + learning[0]
+        assert counter.products == passes * products, f"{counter.products} where {passes * products} do: {learning}"
+
+
+def test_the_counter_sees_a_wasted_product() -> None:
+    net = Net()
+    with CountProducts() as counter:
+        net.loss()
+        torch.mm(net.weights[0].t(), net.weights[0])
+    assert counter.products == 4
+
+
+@every_block
+def test_without_gradients_no_gradient_work_is_done(block_rows: int) -> None:
+    net = Net()
+    contexts: tuple[Any, ...] = (torch.no_grad, torch.inference_mode)
+    for context in contexts:
+        with context(), CountProducts() as counter:
+            value, output = net.loss(block_rows=block_rows)
+        assert counter.products == 3 * -(-ROWS // block_rows)
+        assert not value.requires_grad
+        assert not output.requires_grad
+
+
+@every_block
+def test_weights_shared_between_layers(block_rows: int) -> None:
+    net = Net(sizes=[3, 3, 3, 3])
+    net.weights = [net.weights[0]] * 2 + [net.weights[2]]
+    net.biases = [net.biases[0]] * 3
+    assert net.biases[0] is not None
+    leaves = [net.x, net.weights[0], net.weights[2], net.biases[0]]
+    ours, theirs = (torch.autograd.grad(f()[0], leaves) for f in (lambda: net.loss(block_rows=block_rows), net.layers))
+    assert_close(ours, theirs)
+
+
+@every_block
+def test_backward_twice_accumulates_and_gives_the_same_bits(block_rows: int) -> None:
+    net = Net()
+    for reduction in ("mean", "none"):
+        value, _ = net.loss(block_rows=block_rows, reduction=reduction)
+        incoming = torch.randn_like(value)
+        first = net.gradients(value, incoming, retain_graph=True)
+        assert all(map(torch.equal, first, net.gradients(value, incoming, retain_graph=True)))
+        again = net.gradients(net.loss(block_rows=block_rows, reduction=reduction)[0], incoming)
+        assert all(map(torch.equal, first, again)), "two runs differ"
+        value.backward(incoming, retain_graph=True)
+        value.backward(incoming)
+        for t, gradient in zip(net.leaves, first, strict=True):
+            assert t.grad is not None
+            assert_close(t.grad, 2 * gradient)
+            t.grad = None

@@ -1,0 +1,157 @@
+"""The door to the whole-network pass: which calls it takes, and the rows of a block.
+
+Whatever is not plain goes layer by layer, which gives the same answer and words the errors.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from torchnn.functional._arguments import (
+    REDUCTIONS,
+    apply_plainly,
+    autocast_is_on,
+    float32_precision,
+    lower_precision,
+)
+from torchnn.ops._support import NOTHING, autocast_off
+from torchnn.ops.network import NetworkFunction
+from torchnn.ops.network_block import Plan
+from torchnn.ops.network_loss import LOSSES, LOW_PRECISION
+
+PLAIN = frozenset({Tensor, torch.nn.Parameter, torch.nn.Buffer})
+DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
+
+# From the sweep in experiments/benchmark (2 cores, 32 MiB of last-level cache): half or twice as much costs up to 10 %.
+SHARE_OF_CACHE = 1 / 4
+FEWEST_ROWS = 1024
+USUAL_CACHE = 32 * 2**20  # bytes, where the system does not tell
+WORKSPACE_BESIDE_CPU = 48 * 2**20  # bytes; on a GPU larger blocks keep it busy; not measured
+
+plan_of = functools.lru_cache(maxsize=256)(Plan)
+
+
+def whole_network(
+    input: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    activations: tuple[str, ...],
+    target: Tensor | None = None,
+    loss: str | None = None,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    reduction: str = "mean",
+    block_rows: int | None = None,
+) -> tuple[Any, Tensor] | None:
+    """Loss and output in one pass, or None where the pass is not for this call or the arguments do not fit together."""
+    if not (is_plain_eager() and are_plain(input, weights, biases)):
+        return None
+    parameters: list[Any] = [*weights, *biases]
+    x, is_autocast = input, torch._C._is_any_autocast_enabled() and autocast_is_on(input.device.type)
+    if is_autocast:
+        x, *parameters = lower_precision(x, *parameters)
+        target, weight, pos_weight = float32_precision(target, weight, pos_weight) if target is not None else [None] * 3
+    shape = (*x.shape[:-1], len(weights[-1]))
+    if target is not None and not labels_fit(x, shape, target, loss, weight, pos_weight, reduction):
+        return None
+    needs = (False,) * (1 + len(parameters))
+    if torch.is_grad_enabled():
+        needs = tuple([t is not None and t.requires_grad for t in (x, *parameters)])
+    try:
+        if len(shape) != 2:
+            x, target = x.reshape(-1, x.shape[-1]), target if target is None else target.reshape(-1, shape[-1])
+        if target is not None:
+            weight, pos_weight = as_rows(weight, target, shape), as_rows(pos_weight, target, shape)
+        plan = plan_of(activations, loss, reduction, block_rows or rows_of_a_block(x, weights), needs)
+        with autocast_off(x) if is_autocast else NOTHING:
+            value, output, *_ = apply_plainly(NetworkFunction, plan, x, target, weight, pos_weight, *parameters)
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, RuntimeError):
+        return None  # the layers say what does not fit
+    if len(shape) != 2:
+        output = output.reshape(shape)
+        value = value.reshape(shape) if reduction == "none" and value is not None else value
+    return value, output
+
+
+def are_plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> bool:
+    """Real float tensors of torch's own classes, in the dimensions of a network; whether they fit is seen later."""
+    if type(x) not in PLAIN or x.dtype not in DTYPES or x.layout != torch.strided or x.numel() == 0:
+        return False
+    for weight, bias in zip(weights, biases, strict=True):
+        if type(weight) not in PLAIN or weight.dim() != 2:
+            return False
+        if bias is not None and (type(bias) not in PLAIN or bias.dim() > 1):
+            return False
+    return True
+
+
+def labels_fit(
+    x: Tensor,
+    shape: tuple[int, ...],
+    target: Tensor,
+    loss: str | None,
+    weight: Tensor | None,
+    pos_weight: Tensor | None,
+    reduction: str,
+) -> bool:
+    """A constant target of the output's shape, a loss that is known, weights that are constant numbers."""
+    if type(target) not in PLAIN or target.shape != shape or target.requires_grad:
+        return False
+    if target.dtype != x.dtype and not (target.dtype == torch.float32 and x.dtype in LOW_PRECISION):
+        return False
+    if loss not in LOSSES or reduction not in REDUCTIONS or (loss == "mse" and pos_weight is not None):
+        return False
+    return all(
+        t is None or (type(t) in PLAIN and t.is_floating_point() and not t.requires_grad) for t in (weight, pos_weight)
+    )
+
+
+def as_rows(t: Tensor | None, target: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    """A weight of the loss, broadcast to the elements and seen as rows."""
+    return None if t is None else t.to(target.dtype).expand(shape).reshape(target.shape)
+
+
+def is_plain_eager() -> bool:
+    """Nothing traces or transforms: no compiler, no vmap or functional gradient, no forward mode."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+def rows_of_a_block(x: Tensor, weights: Sequence[Tensor]) -> int:
+    """As many rows as keep the workspace in its share of the cache, spread evenly over the blocks."""
+    num_rows = len(x)
+    if num_rows <= FEWEST_ROWS:
+        return FEWEST_ROWS
+    most = most_rows_of_a_block((x.shape[1], *[len(w) for w in weights]), x.element_size(), x.device.type)
+    return most if num_rows <= most else math.ceil(num_rows / math.ceil(num_rows / most))
+
+
+@functools.lru_cache(maxsize=256)
+def most_rows_of_a_block(sizes: tuple[int, ...], itemsize: int, device: str) -> int:
+    """Rows whose x, activations, two δ and some columns of the loss fit into the workspace."""
+    n_in, *hidden, n_out = sizes
+    bytes_of_a_row = itemsize * (n_in + sum(hidden) + 2 * max(hidden, default=0) + 8 * n_out)
+    workspace = SHARE_OF_CACHE * cache_bytes() if device == "cpu" else WORKSPACE_BESIDE_CPU
+    return max(FEWEST_ROWS, int(workspace / bytes_of_a_row))
+
+
+@functools.cache
+def cache_bytes() -> int:
+    """Bytes of the last level of the processor's cache, as Linux tells it."""
+    try:
+        text = Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text().strip()
+        return int(text.removesuffix("K")) * 1024
+    except (OSError, ValueError):
+        return USUAL_CACHE

@@ -1,0 +1,101 @@
+"""The last layer of the whole-network pass: from z[L] of a block of rows to its output, loss and δ[L].
+
+δ[L] carries the scale of the reduction, 1/m for a mean of m elements; the elements of the loss do not.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from torchnn.ops.activation import ACTIVATIONS
+from torchnn.ops.loss import (
+    Derivative,
+    at_least_float32,
+    binary_cross_entropy_forward,
+    binary_cross_entropy_slope,
+    binary_cross_entropy_with_logits_delta,
+    mse_loss_forward,
+    mse_loss_slope,
+    times,
+)
+
+# Beyond it log(1 + e^z) is z in every dtype.
+SOFTPLUS_IS_Z = 40.0
+LOW_PRECISION = (torch.float16, torch.bfloat16)
+
+softplus: Any = torch.nn.functional.softplus  # its stub does not know `out`
+
+Block = Shaped[Tensor, "rows n_out"]
+Labels = tuple[Any, Tensor | None, Tensor | None]  # target y, element weight w, positive-class weight p of some rows
+
+
+class Loss(NamedTuple):
+    """Elements 𝓛(a, y, p) of a loss of the output, and ∂𝓛/∂a."""
+
+    forward: Derivative
+    slope: Derivative
+
+
+LOSSES = {
+    "binary_cross_entropy": Loss(binary_cross_entropy_forward, binary_cross_entropy_slope),
+    "mse": Loss(mse_loss_forward, mse_loss_slope),
+}
+
+
+def cancels(activation: str, loss: str | None) -> bool:
+    """Whether σ' cancels the denominator of the loss, so that δ[L] comes from the logits."""
+    return activation == "sigmoid" and loss == "binary_cross_entropy"
+
+
+def loss_from_logits(
+    z: Block, labels: Labels, scale: float, output: Tensor | None = None, needs_delta: bool = True
+) -> tuple[Block, Block, Block | None]:
+    """a = σ(z), 𝓛 = w [ (1 − y)·softplus(z) + y·p·softplus(−z) ], δ = scale·w [ (1 − y)·σ(z) − y·p·σ(−z) ].
+
+    Both are interpolations between a negative and a positive label, in one operation each that takes the end itself
+    where y is 0 or 1: neither tail cancels. `output` is where to write a; z is written over.
+    """
+    y, w, p = labels
+    a = sigma = torch.sigmoid(z, out=output)
+    if y.dtype in LOW_PRECISION:
+        y = y.float()
+    if z.dtype != y.dtype:
+        z = z.to(y.dtype)
+        sigma = torch.sigmoid(z)
+    minus_z, delta = -z, None
+    if needs_delta:
+        positive = torch.sigmoid(minus_z).mul_(-scale)
+        delta = torch.mul(sigma, scale).lerp_(positive if p is None else positive * p, y)
+        if w is not None:
+            delta = delta * w
+    positive = softplus(minus_z, 1.0, SOFTPLUS_IS_Z, out=minus_z)
+    loss = softplus(z, 1.0, SOFTPLUS_IS_Z, out=z).lerp_(positive if p is None else positive * p, y)
+    return a, loss if w is None else loss * w, delta
+
+
+def loss_from_output(
+    a: Block, labels: Labels, scale: float, activation: str, loss: str, needs_delta: bool = True
+) -> tuple[Block, Block | None]:
+    """w·𝓛(a, y) and δ = scale·w·∂𝓛/∂a ⊙ g'(z)."""
+    y, w, p = labels
+    prediction = _as_target(a, y)
+    elements = times(LOSSES[loss].forward(prediction, y, p), w)
+    if not needs_delta:
+        return elements, None
+    return elements, ACTIVATIONS[activation].backward(times(LOSSES[loss].slope(prediction, y, p), w) * scale, a)
+
+
+def delta_of_loss(z: Block, labels: Labels, activation: str, loss: str) -> Block:
+    """δ = w·∂𝓛/∂z in operations that can be differentiated again."""
+    y, w, p = labels
+    if cancels(activation, loss):
+        return times(binary_cross_entropy_with_logits_delta(z, y, p), w)
+    a = ACTIVATIONS[activation].forward(z)
+    return ACTIVATIONS[activation].backward(times(LOSSES[loss].slope(_as_target(a, y), y, p), w), a)
+
+
+def _as_target(a: Tensor, target: Tensor) -> Tensor:
+    """The output in the dtype of a target that autocast keeps wider."""
+    return a if a.dtype == target.dtype else a.to(at_least_float32(target.dtype))
