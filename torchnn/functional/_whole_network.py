@@ -28,8 +28,9 @@ from torchnn.ops.network_loss import LOSSES, LOW_PRECISION
 PLAIN = frozenset({Tensor, torch.nn.Parameter, torch.nn.Buffer})
 DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
 
-# From the sweep in experiments/benchmark (2 cores, 32 MiB of last-level cache): half or twice as much costs up to 10 %.
+# Swept on 2 cores with 32 MiB of last-level cache: half or twice as many rows cost up to 10 % (experiments/benchmark).
 SHARE_OF_CACHE = 1 / 4
+SHARE_OF_CACHE_16_BIT = 1 / 2  # whose products take longer to start
 FEWEST_ROWS = 1024
 USUAL_CACHE = 32 * 2**20  # bytes, where the system does not tell
 WORKSPACE_BESIDE_CPU = 48 * 2**20  # bytes; on a GPU larger blocks keep it busy; not measured
@@ -57,7 +58,7 @@ def whole_network(
     if is_autocast:
         x, *parameters = lower_precision(x, *parameters)
         target, weight, pos_weight = float32_precision(target, weight, pos_weight) if target is not None else [None] * 3
-    shape = (*x.shape[:-1], len(weights[-1]))
+    shape = (*x.shape[:-1], weights[-1].shape[0])
     if target is not None and not labels_fit(x, shape, target, loss, weight, pos_weight, reduction):
         return None
     needs = (False,) * (1 + len(parameters))
@@ -131,7 +132,7 @@ def is_plain_eager() -> bool:
 
 def rows_of_a_block(x: Tensor, weights: Sequence[Tensor]) -> int:
     """As many rows as keep the workspace in its share of the cache, spread evenly over the blocks."""
-    num_rows = len(x)
+    num_rows = x.shape[0]
     if num_rows <= FEWEST_ROWS:
         return FEWEST_ROWS
     most = most_rows_of_a_block((x.shape[1], *[len(w) for w in weights]), x.element_size(), x.device.type)
@@ -143,7 +144,8 @@ def most_rows_of_a_block(sizes: tuple[int, ...], itemsize: int, device: str) -> 
     """Rows whose x, activations, two δ and some columns of the loss fit into the workspace."""
     n_in, *hidden, n_out = sizes
     bytes_of_a_row = itemsize * (n_in + sum(hidden) + 2 * max(hidden, default=0) + 8 * n_out)
-    workspace = SHARE_OF_CACHE * cache_bytes() if device == "cpu" else WORKSPACE_BESIDE_CPU
+    share = SHARE_OF_CACHE_16_BIT if itemsize == 2 else SHARE_OF_CACHE
+    workspace = share * cache_bytes() if device == "cpu" else WORKSPACE_BESIDE_CPU
     return max(FEWEST_ROWS, int(workspace / bytes_of_a_row))
 
 

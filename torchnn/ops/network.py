@@ -102,11 +102,22 @@ def in_blocks(plan: Plan, *tensors: Tensor | None) -> Iterator[Any]:
 
 
 def empty_sums(plan: Plan, x: Tensor, parameters: Parameters, needs: Sequence[bool]) -> Gradients:
-    """Room for ∂J/∂x, and zeros, float32 at least, to add the gradients of the blocks to."""
-    dtype, weights = at_least_float32(x.dtype), parameters[: plan.num_layers]
-    shapes = [*(w.shape for w in weights), *(w.shape[:1] for w in weights)]
-    sums = [torch.zeros(s, dtype=dtype, device=x.device) if n else None for s, n in zip(shapes, needs[1:], strict=True)]
-    return [empty_like(x, *x.shape) if needs[0] else None, *sums]
+    """Room for ∂J/∂x, and zeros to add the gradients of the blocks to.
+
+    They are float32 at least; those of the biases, which are few numbers, float64 where the device has it.
+    """
+    wide = at_least_float32(x.dtype)
+    widest = wide if x.device.type == "mps" else torch.float64
+    weights, num_layers = parameters[: plan.num_layers], plan.num_layers
+    of_weights = [zeros(x, w.shape, wide) if n else None for w, n in zip(weights, needs[1:], strict=False)]
+    of_biases = [
+        zeros(x, w.shape[:1], widest) if n else None for w, n in zip(weights, needs[1 + num_layers :], strict=True)
+    ]
+    return [empty_like(x, *x.shape) if needs[0] else None, *of_weights, *of_biases]
+
+
+def zeros(x: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(shape, dtype=dtype, device=x.device)
 
 
 # --- the same gradients as a function that can be differentiated and batched ------------------------------------------
@@ -165,10 +176,10 @@ class NetworkFunction(Function):
         plan: Plan, x: Tensor, target: Tensor | None, weight: Tensor | None, pos_weight: Tensor | None, *parameters: Any
     ) -> tuple[Tensor | None, ...]:
         labels = target, weight, pos_weight
-        if len(x) > plan.block_rows:
+        if x.shape[0] > plan.block_rows:
             loss, output, kept = blocks_forward(plan, x, labels, parameters)
         else:
-            scale = plan.scale(len(x) * len(parameters[plan.num_layers - 1]))
+            scale = plan.scale(x.shape[0] * parameters[plan.num_layers - 1].shape[0])
             hidden = hidden_forward(plan, x, parameters)
             below = hidden[-1] if hidden else x
             output, loss, delta = last_forward(plan, below, parameters, labels, scale)
@@ -197,7 +208,7 @@ class NetworkFunction(Function):
         with autocast_off(x):
             if torch.is_grad_enabled() or is_transformed(*incoming):
                 grads = network_backward(plan, x, labels, parameters, *incoming, needs)
-            elif len(x) <= plan.block_rows:
+            elif x.shape[0] <= plan.block_rows:
                 delta = incoming_delta(plan, kept[-1], *incoming, kept[0])
                 grads = block_backward(plan, delta, x, kept[1:-1], parameters, needs)
             elif keeps_sums(plan, x) and grad_loss is not None and grad_output is None:

@@ -147,7 +147,7 @@ def block_backward(
             grads[of_weight] = torch.mm(delta.t(), below) if total is None else add_product(total, delta, below)
         if needs[of_bias]:
             total = grads[of_bias]
-            grads[of_bias] = delta.sum(0) if total is None else total.add_(delta.sum(0, dtype=total.dtype))
+            grads[of_bias] = delta.sum(0) if total is None else total.add_(delta.sum(0))
         if layer > lowest:
             if workspace is None:
                 grad_below = torch.mm(delta, parameters[layer])

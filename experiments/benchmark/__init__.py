@@ -1,0 +1,1 @@
+"""Speed, memory and accuracy of `torchnn.MLP` against the other ways to the same gradients."""

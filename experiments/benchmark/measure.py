@@ -1,0 +1,195 @@
+"""Timing contenders in turn, and judging whether the machine was quiet enough to believe it."""
+
+import gc
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from .contenders import (
+    AGAIN,
+    CONTENDERS,
+    EAGER,
+    FAST_POINTS_ONLY,
+    TOLERANCE_OF_BFLOAT16,
+    Contender,
+    bfloat16_autocast,
+    check_gradients,
+    eager,
+    ours,
+)
+from .problems import Point, make_problem
+from .unavailable import UnavailableError
+
+FEWEST_ROUNDS, MOST_ROUNDS = 5, 41
+SHORTEST_TIMING = 5e-3  # seconds; below it the clock and the scheduler are in the number
+SLOW_STEP = 2.0  # seconds
+QUIET_RATIOS = (0.95, 1.05)
+MOST_NOISY = 0.1
+MOST_LOAD = 0.5
+MOST_OTHERS = 0.2  # cores; who waits for a second thread that was preempted waits as long in both of A and A
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Seconds of a step by contender, one number a round, and how many cores others kept busy meanwhile."""
+
+    seconds: dict[str, list[float]]
+    others: float = 0.0
+
+    def ratio(self, name: str) -> float:
+        """How many times as fast as eager: the median of the ratios of each round."""
+        return median(of_eager / own for of_eager, own in zip(self.seconds[EAGER], self.seconds[name], strict=True))
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether eager took as long as the very same eager, and nobody else was at work."""
+        low, high = QUIET_RATIOS
+        return low <= self.ratio(AGAIN) <= high and self.others <= MOST_OTHERS
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A point that was measured.
+
+    Attributes:
+        point: sizes and rows.
+        rounds: what was timed.
+        skipped: why, by contender.
+        noisy: twice the rounds were not quiet.
+    """
+
+    point: Point
+    rounds: Rounds
+    skipped: dict[str, str] = field(default_factory=dict)
+    noisy: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """The contenders that took part."""
+        return list(self.rounds.seconds)
+
+    @property
+    def num_rounds(self) -> int:
+        return len(self.rounds.seconds[EAGER])
+
+    def median_ms(self, name: str) -> float:
+        return 1e3 * median(self.rounds.seconds[name])
+
+    def ratio(self, name: str) -> float:
+        return self.rounds.ratio(name)
+
+
+def is_result(measured: Sequence[Measured]) -> bool:
+    """Whether no more than a tenth of the points are noisy."""
+    return sum(point.noisy for point in measured) <= MOST_NOISY * len(measured)
+
+
+def measure_twice_if_noisy(point: Point, skipped: dict[str, str], timed: Callable[[], Rounds]) -> Measured:
+    rounds = timed()
+    if not rounds.is_quiet:
+        rounds = timed()
+    return Measured(point, rounds, skipped, noisy=not rounds.is_quiet)
+
+
+def measure_point(point: Point, budget: float) -> Measured:
+    """Every contender that can take part at a point of the grid, after checking its gradients."""
+    problem, skipped = make_problem(point), {}
+    reference = eager(problem)
+    reference.step()
+    assert reference.gradients is not None
+    expected = [gradient.clone() for gradient in reference.gradients()]
+    is_slow = time_once(reference.step) > SLOW_STEP
+    contenders = [reference]
+    for name, build in CONTENDERS.items():
+        if name == EAGER:
+            continue
+        if is_slow and name in FAST_POINTS_ONLY:
+            skipped[name] = f"left out where an eager step takes more than {SLOW_STEP:g} s"
+            continue
+        try:
+            contender = build(problem)
+        except UnavailableError as why:
+            skipped[name] = str(why)
+            continue
+        check_gradients(contender, expected)
+        contenders.append(contender)
+    return measure_twice_if_noisy(point, skipped, lambda: timed_rounds(contenders, budget))
+
+
+def measure_autocast(point: Point, budget: float) -> Measured:
+    """torchnn and eager under bfloat16 autocast, loss included; checked against eager in float32."""
+    problem = make_problem(point)
+    reference = eager(problem)
+    reference.step()
+    assert reference.gradients is not None
+    expected = reference.gradients()
+    contenders = [
+        eager(problem, EAGER, bfloat16_autocast),
+        ours(problem, bfloat16_autocast),
+        eager(problem, AGAIN, bfloat16_autocast),
+    ]
+    for contender in contenders:
+        check_gradients(contender, expected, TOLERANCE_OF_BFLOAT16)
+    return measure_twice_if_noisy(point, {}, lambda: timed_rounds(contenders, budget))
+
+
+def timed_rounds(contenders: Sequence[Contender], budget: float) -> Rounds:
+    """Every round takes each contender once, in an order of its own."""
+    order, chance = list(contenders), random.Random(0)
+    repetitions = {c.name: max(1, round(SHORTEST_TIMING * 1.2 / time_once(c.step))) for c in contenders}
+    seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
+    gc.collect()
+    gc.disable()
+    try:
+        start, busy, own, rounds = time.perf_counter(), busy_seconds(), time.process_time(), 0
+        while rounds < FEWEST_ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - start < budget):
+            chance.shuffle(order)
+            for contender in order:
+                taken, steps = timed_for_long_enough(contender.step, repetitions[contender.name])
+                repetitions[contender.name] = steps
+                seconds[contender.name].append(taken)
+            rounds += 1
+        others = busy_seconds() - busy - (time.process_time() - own)
+        return Rounds(seconds, others / (time.perf_counter() - start))
+    finally:
+        gc.enable()
+
+
+def busy_seconds() -> float:
+    """Processor time that all processes have taken, stolen time included; 0 where the system is not Linux."""
+    try:
+        _, user, nice, system, _, _, *interrupts_and_stolen = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    except (OSError, ValueError):
+        return 0.0
+    ticks = sum(map(int, (user, nice, system, *interrupts_and_stolen[:3])))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def timed_for_long_enough(step: Callable[[], object], repetitions: int) -> tuple[float, int]:
+    """Seconds of a step, and of how many steps: more than asked for if those are over too soon."""
+    while True:
+        taken = time_once(step, repetitions)
+        if taken * repetitions >= SHORTEST_TIMING:
+            return taken, repetitions
+        repetitions = max(repetitions + 1, round(1.2 * SHORTEST_TIMING / taken))
+
+
+def time_once(step: Callable[[], object], repetitions: int = 1) -> float:
+    """Seconds of a step, over some repetitions."""
+    start = time.perf_counter()
+    for _ in range(repetitions):
+        step()
+    return (time.perf_counter() - start) / repetitions
+
+
+def why_busy() -> str | None:
+    """Why this machine is not quiet enough to begin, or None; this process's own start does not count."""
+    own = time.process_time() / 60
+    load = os.getloadavg()[0] - own
+    if load <= MOST_LOAD:
+        return None
+    return f"the load average is {load:.2f}, above {MOST_LOAD}: wait until the machine is quiet, or give --allow-busy"

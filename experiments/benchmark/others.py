@@ -1,0 +1,103 @@
+"""The contenders that are not PyTorch modules: scikit-learn, JAX, and the matrix products alone."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .problems import THREADS, Problem
+from .unavailable import UnavailableError
+
+
+def scikit_learn_step(problem: Problem) -> Callable[[], object]:
+    """One `partial_fit` of the batch: it checks its arguments and updates the weights besides.
+
+    The learning rate is so small that every step finds the same weights.
+    """
+    from sklearn.neural_network import MLPClassifier
+
+    if len(problem.point.sizes) < 3:
+        raise UnavailableError("it has no network without a hidden layer")
+    threadpoolctl: Any = importlib.import_module("threadpoolctl")  # it has no types; scikit-learn needs it anyway
+    threadpoolctl.threadpool_limits(THREADS, user_api="blas")
+    model = MLPClassifier(
+        problem.point.sizes[1:-1],
+        activation="logistic",
+        solver="sgd",
+        alpha=0.0,
+        batch_size=problem.point.batch,
+        learning_rate_init=1e-12,
+        shuffle=False,
+        random_state=0,
+    )
+    x, y = problem.x.numpy(), problem.y.squeeze(1).int().numpy()
+    model.partial_fit(x, y, classes=np.array([0, 1]))
+    return lambda: model.partial_fit(x, y)
+
+
+def jax_step(problem: Problem) -> tuple[Callable[[], object], Callable[[], list[Tensor]]]:
+    if importlib.util.find_spec("jax") is None:
+        raise UnavailableError("it is not installed")
+    try:
+        jax: Any = importlib.import_module("jax")
+        jnp: Any = importlib.import_module("jax.numpy")
+    except Exception as error:  # another numpy, an unknown processor …
+        raise UnavailableError(f"it cannot be imported ({type(error).__name__})") from error
+    x, y, *parameters = (jnp.asarray(t.numpy()) for t in (problem.x, problem.y, *problem.parameters))
+
+    def loss_of(parameters: list[Any], x: Any, y: Any) -> Any:
+        for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
+            x = jax.nn.sigmoid(x @ weight.T + bias)
+        z = x @ parameters[-2].T + parameters[-1]
+        return jnp.mean(jax.nn.softplus(z) - y * z)
+
+    value_and_gradients = jax.jit(jax.value_and_grad(loss_of))
+    last: list[Any] = []
+
+    def step() -> None:
+        last[:] = jax.block_until_ready(value_and_gradients(parameters, x, y))[1]
+
+    def gradients() -> list[Tensor]:
+        return [torch.tensor(np.asarray(gradient)) for gradient in last]
+
+    return step, gradients
+
+
+def products_step(problem: Problem) -> Callable[[], object]:
+    """The matrix products of the pass and nothing else, by blocks of torchnn's rows, into rooms that are kept."""
+    try:
+        from torchnn.functional._whole_network import rows_of_a_block
+    except ImportError as error:
+        raise UnavailableError("torchnn no longer says how many rows its blocks have") from error
+
+    x, weights, biases = problem.x, problem.parameters[::2], problem.parameters[1::2]
+    rows = min(len(x), rows_of_a_block(x, weights))
+    activations = [x.new_empty(rows, len(weight)) for weight in weights]
+    deltas = [x.new_empty(rows, len(weight)) for weight in weights[:-1]]
+    delta_of_output = torch.randn(rows, len(weights[-1]))
+    sums = [torch.empty_like(weight) for weight in weights]
+    layers = range(len(weights))
+
+    def block(start: int) -> None:
+        a = [x[start : start + rows]]
+        for layer in layers:
+            room = activations[layer][: len(a[0])]
+            a.append(torch.addmm(biases[layer], a[-1], weights[layer].t(), out=room))
+        delta = delta_of_output[: len(a[0])]
+        for layer in reversed(layers):
+            if start:
+                sums[layer].addmm_(delta.t(), a[layer])
+            else:
+                torch.mm(delta.t(), a[layer], out=sums[layer])
+            if layer:
+                delta = torch.mm(delta, weights[layer], out=deltas[layer - 1][: len(a[0])])
+
+    def step() -> None:
+        for start in range(0, len(x), rows):
+            block(start)
+
+    return step

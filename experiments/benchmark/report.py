@@ -1,0 +1,194 @@
+"""What a run found: the table in the terminal, and the files, which replace earlier ones all together."""
+
+import csv
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import torch
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from .accuracy import Accuracy
+from .contenders import CONTENDERS, EAGER, OURS
+from .measure import Measured, is_result
+from .memory import Memory
+from .problems import THREADS
+
+NOT_A_RESULT = "This is not a result: more than a tenth of the points are noisy."
+
+Rows = list[dict[str, object]]
+Writer = Callable[[Path], None]
+
+
+@dataclass
+class Findings:
+    """What the parts of a run found; a part that was not asked for is empty."""
+
+    grid: list[Measured] = field(default_factory=list)
+    autocast: list[Measured] = field(default_factory=list)
+    memory: list[Memory] = field(default_factory=list)
+    accuracy: list[Accuracy] = field(default_factory=list)
+    training: Rows = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_result(self) -> bool:
+        return is_result([*self.grid, *self.autocast])
+
+
+def show(console: Console, findings: Findings) -> None:
+    if findings.grid:
+        console.print(table_of(findings.grid, "Speed against eager", [n for n in CONTENDERS if n != EAGER]))
+        ratios = [measured.ratio(OURS) for measured in findings.grid]
+        console.print(f"torchnn over the grid: median {median(ratios):.2f}, minimum {min(ratios):.2f}")
+    if findings.autocast:
+        names = [name for name in findings.autocast[0].names if name != EAGER]
+        console.print(table_of(findings.autocast, "Speed against eager, both under bfloat16 autocast", names))
+    if findings.memory:
+        console.print(memory_table(findings.memory))
+    if findings.accuracy:
+        worst = max(findings.accuracy, key=lambda accuracy: accuracy.ratio)
+        console.print(
+            f"gradients against float64: at worst torchnn has {worst.ratio:.2f} times eager's error "
+            f"({worst.parameter}: {worst.of_ours:.1e} and {worst.of_eager:.1e})",
+            markup=False,
+        )
+    for row in findings.training:
+        console.print(
+            f"training: {row['torchnn_rows_per_second']:,.0f} rows a second, the plain recipe "
+            f"{row['plain_rows_per_second']:,.0f}: {row['ratio']:.2f} times as fast"
+        )
+    for note in dict.fromkeys(findings.notes):
+        console.print(note, markup=False)
+
+
+def table_of(measured: Sequence[Measured], title: str, names: Sequence[str]) -> Table:
+    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("sizes", "batch", "eager ms"):
+        table.add_column(name, no_wrap=True)
+    for name in names:
+        table.add_column(name.replace(".", ". ").replace("-", "- "), justify="right")  # a long word is cut, not wrapped
+    for point in measured:
+        ratios = [f"{point.ratio(name):.2f}" if name in point.names else "–" for name in names]
+        batch = f"{point.point.batch:,}" + (" noisy" if point.noisy else "")
+        table.add_row(sizes_of(point), batch, f"{point.median_ms(EAGER):.3g}", *ratios)
+    return table
+
+
+def memory_table(memory: Sequence[Memory]) -> Table:
+    table = Table("contender", "batch", "extra MiB", "ms", title="Memory beyond inputs and results", box=SIMPLE)
+    for one in memory:
+        table.add_row(one.contender, f"{one.batch:,}", f"{one.extra_bytes / 2**20:,.1f}", f"{1e3 * one.seconds:,.0f}")
+    return table
+
+
+def sizes_of(measured: Measured) -> str:
+    return "-".join(map(str, measured.point.sizes))
+
+
+def write(folder: Path, findings: Findings) -> list[str]:
+    """Write the files of a run and return their names; of a noisy run only `noisy.csv`."""
+    files: dict[str, Writer] = {}
+    if not findings.is_result:
+        files["noisy.csv"] = csv_writer(speed_rows([*findings.grid, *findings.autocast]))
+    else:
+        tables = {
+            "results.csv": speed_rows(findings.grid),
+            "autocast.csv": speed_rows(findings.autocast),
+            "memory.csv": memory_rows(findings.memory),
+            "accuracy.csv": accuracy_rows(findings.accuracy),
+            "training.csv": [{**row, **where()} for row in findings.training],
+        }
+        files |= {name: csv_writer(rows) for name, rows in tables.items() if rows}
+        files |= pictures(findings)
+    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+        for name, writer in files.items():
+            writer(Path(unfinished, name))
+        for name in files:
+            os.replace(Path(unfinished, name), folder / name)
+    return list(files)
+
+
+def pictures(findings: Findings) -> dict[str, Writer]:
+    from .plots import draw_memory, draw_speed
+
+    found: dict[str, Writer] = {}
+    if findings.grid:
+        found["speed.png"] = lambda path: draw_speed(path, findings.grid)
+    if findings.memory:
+        found["memory.png"] = lambda path: draw_memory(path, findings.memory)
+    return found
+
+
+def csv_writer(rows: Rows) -> Writer:
+    def to(path: Path) -> None:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    return to
+
+
+def speed_rows(measured: Sequence[Measured]) -> Rows:
+    return [
+        {
+            "sizes": sizes_of(point),
+            "batch": point.point.batch,
+            "contender": name,
+            "median_ms": f"{point.median_ms(name):.5g}",
+            "ratio": f"{point.ratio(name):.4f}",
+            "rounds": point.num_rounds,
+            "noisy": point.noisy,
+            **where(),
+        }
+        for point in measured
+        for name in point.names
+    ]
+
+
+def memory_rows(memory: Sequence[Memory]) -> Rows:
+    return [
+        {
+            "contender": one.contender,
+            "batch": one.batch,
+            "extra_mib": f"{one.extra_bytes / 2**20:.2f}",
+            "ms": f"{1e3 * one.seconds:.5g}",
+            **where(),
+        }
+        for one in memory
+    ]
+
+
+def accuracy_rows(accuracy: Sequence[Accuracy]) -> Rows:
+    return [
+        {
+            "parameter": one.parameter,
+            "torchnn": f"{one.of_ours:.3e}",
+            "eager": f"{one.of_eager:.3e}",
+            "ratio": f"{one.ratio:.4f}",
+            **where(),
+        }
+        for one in accuracy
+    ]
+
+
+def where() -> dict[str, object]:
+    """The columns that say where a number was measured."""
+    return {"machine": machine(), "torch": str(torch.__version__), "threads": THREADS}
+
+
+def machine() -> str:
+    """The processor and how many of it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{model}, {os.cpu_count()} cores"
