@@ -11,6 +11,7 @@ from torch import Tensor
 
 import torchnn.functional as F
 from torchnn.functional import network
+from torchnn.functional._whole_network import whole_network
 
 ROWS = 7
 SIZES = [3, 5, 4, 2]
@@ -34,11 +35,17 @@ class Net:
         return [t for t in (self.x, *self.weights, *self.biases) if t is not None and t.requires_grad]
 
     def loss(self, **options: Any) -> tuple[Tensor, Tensor]:
-        return F.mlp_loss(self.x, self.y, self.weights, self.biases, self.activations, **options)
+        """By the pass: a call that goes layer by layer fails."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(network, "whole_network", at_once)
+            return self.either_way(**options)
 
     def layers(self, **options: Any) -> tuple[Tensor, Tensor]:
         with layer_by_layer():
-            return self.loss(**options)
+            return self.either_way(**options)
+
+    def either_way(self, **options: Any) -> tuple[Tensor, Tensor]:
+        return F.mlp_loss(self.x, self.y, self.weights, self.biases, self.activations, **options)
 
     def gradients(self, value: Tensor, incoming: Tensor | None = None, **options: Any) -> tuple[Tensor, ...]:
         return torch.autograd.grad(value, self.leaves, incoming, **options)
@@ -49,6 +56,12 @@ def layer_by_layer() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "whole_network", lambda *_: None)
         yield
+
+
+def at_once(*args: Any) -> Any:
+    result = whole_network(*args)
+    assert result is not None, "this call went layer by layer"
+    return result
 
 
 def is_pass(value: Tensor) -> bool:

@@ -60,13 +60,17 @@ def test_every_kind_of_bias(bias: str, block_rows: int) -> None:
 
 
 @every_block
-@pytest.mark.parametrize("sizes", [[3, 1], [1, 1, 1], [2, 3, 3, 3, 3, 1]])
-def test_regression_and_deep_networks(sizes: list[int], block_rows: int) -> None:
+@pytest.mark.parametrize("sizes", [[3, 1], [1, 1, 1], [2, 3, 5, 4, 6, 1]])
+@pytest.mark.parametrize("hidden", ["identity", "sigmoid", "tanh", "relu", "step", "mixed"])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_regression_and_deep_networks(sizes: list[int], hidden: str, reduction: str, block_rows: int) -> None:
     net = Net("identity", sizes=sizes)
-    net.activations = ["relu"] * (len(sizes) - 2) + ["identity"]
-    value, expected = net.loss(loss="mse", block_rows=block_rows)[0], net.layers(loss="mse")[0]
-    assert is_pass(value)
-    assert_close(net.gradients(value), net.gradients(expected))
+    names = ["tanh", "identity", "identity", "relu"] if hidden == "mixed" else [hidden] * 4
+    net.activations = [*names[: len(sizes) - 2], "identity"]
+    options: Any = {"loss": "mse", "reduction": reduction}
+    value, expected = net.loss(block_rows=block_rows, **options)[0], net.layers(**options)[0]
+    incoming = torch.randn_like(value)
+    assert_close(net.gradients(value, incoming), net.gradients(expected, incoming))
 
 
 @every_block
@@ -110,7 +114,7 @@ def test_any_leading_shape_and_layout(shape: tuple[int, ...], block_rows: int) -
         base.mT.contiguous().mT if shape else base,
     ]
     for x, reduction in product(layouts, ("mean", "none")):
-        net.x = x.requires_grad_(False).detach().requires_grad_()
+        net.x = x.detach().requires_grad_()
         options: Any = {"reduction": reduction, "weight": torch.rand(*shape, 1)}
         (value, output), (expected, expected_output) = net.loss(block_rows=block_rows, **options), net.layers(**options)
         assert_close((value, output), (expected, expected_output))
@@ -128,21 +132,79 @@ def test_expanded_input_and_transposed_weights(block_rows: int) -> None:
     assert_close(net.gradients(value), net.gradients(expected))
 
 
+@every_block
+def test_weights_of_a_loss_broadcast_over_leading_dimensions(block_rows: int) -> None:
+    net = Net()
+    net.x, net.y = leaf(2, 3, 3), torch.rand(2, 3, 2, dtype=torch.double)
+    for weight, p in (
+        (torch.rand(3, 1), torch.rand(2)),
+        (torch.rand(2, 1, 1), torch.rand(2, 3, 2)),
+        (torch.rand(()), None),
+    ):
+        options: Any = {"weight": weight, "pos_weight": p}
+        assert_close(net.loss(block_rows=block_rows, **options)[0], net.layers(**options)[0])
+
+
+def test_a_loss_of_many_saturated_float16_probabilities_does_not_overflow() -> None:
+    x, weight = torch.zeros(1000, 1, dtype=torch.float16), torch.ones(1, 1, dtype=torch.float16)
+    for block_rows in (1000, 300):
+        loss, _ = F.mlp_loss(x, torch.ones_like(x), [weight], None, "identity", block_rows=block_rows)
+        assert loss == 100
+
+
+def test_a_wide_weight_of_a_float16_loss_keeps_its_range() -> None:
+    net = Net(dtype=torch.float16)
+    weight, p = torch.tensor(1e5), torch.tensor(1e-8)
+    options: Any = {"weight": weight * 1e-3, "pos_weight": p, "reduction": "sum"}
+    torch.testing.assert_close(net.loss(**options)[0], net.layers(**options)[0], rtol=1e-2, atol=0)
+    assert _whole_network.as_rows(weight, net.y, (7, 2)).max() == 1e5  # type: ignore[union-attr]
+
+
+def test_what_the_layers_refuse_the_pass_refuses_in_the_same_words() -> None:
+    x, y, w = torch.rand(3, 2), torch.rand(3, 1), torch.rand(1, 2)
+    calls: list[tuple[Any, ...]] = [
+        (torch.tensor(1.0), y, [w], None),
+        (x, None, [w], None),
+        (x, [1.0], [w], None),
+        (x, y.long(), [w], None),
+        (x, y.double(), [w], None, "tanh"),
+        (x.half(), y, [w.half()], None, "identity"),
+        (x, y, [w, w], None),
+        (x, y, [w.double()], None),
+        (x, y, [w], [torch.rand(3)]),
+        (x, y, [w], None, [["sigmoid"]]),
+        (x, y[:2], [w], None),
+        (x, y, [w], None, "sigmoid", "binary_cross_entropy", torch.rand(2)),
+        (x, y, [w], None, "sigmoid", "mse", None, torch.rand(1)),
+        (x, y, [w], None, "sigmoid", "mse", None, None, "median"),
+    ]
+    for call in calls:
+        with layer_by_layer(), pytest.raises((RuntimeError, TypeError, ValueError)) as by_layers:
+            F.mlp_loss(*call)
+        with pytest.raises(by_layers.type) as by_pass:
+            F.mlp_loss(*call)
+        assert str(by_pass.value) == str(by_layers.value)
+
+
+def test_a_network_without_outputs_goes_layer_by_layer() -> None:
+    assert F.mlp(torch.rand(3, 2), [torch.rand(0, 2)], None).shape == (3, 0)
+
+
 def test_a_target_that_learns_goes_layer_by_layer() -> None:
     net = Net()
     net.y.requires_grad_()
-    value = net.loss(block_rows=3)[0]
+    value = net.either_way(block_rows=3)[0]
     expected = (torch.log1p(-net.layers()[1]) - torch.log(net.layers()[1])) / net.y.numel()
     assert_close(torch.autograd.grad(value, net.y)[0], expected, 1e-9)
 
 
 def test_no_rows_go_layer_by_layer() -> None:
     net = Net(rows=0)
-    value, output = net.loss(reduction="sum")
+    value, output = net.either_way(reduction="sum")
     assert value == 0
     assert output.shape == (0, 2)
     assert all(not g.any() for g in net.gradients(value))
-    assert net.loss()[0].isnan()
+    assert net.either_way()[0].isnan()
 
 
 @every_block

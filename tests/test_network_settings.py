@@ -17,7 +17,7 @@ from tests.cases import leaf
 from tests.networks import HIDDEN, ROWS, SIZES, Net, assert_close, every_block, is_pass, layer_by_layer
 from torchnn.functional import _whole_network
 from torchnn.ops.network import NetworkFunction
-from torchnn.ops.network_block import Plan
+from torchnn.ops.network_plan import MOST_KEPT, Plan, workspace
 
 
 @every_block
@@ -210,6 +210,31 @@ def test_checkpointing_gives_the_same(use_reentrant: bool) -> None:
     assert_close(ours, net.gradients(net.layers()[0]))
 
 
+def test_a_workspace_is_kept_for_the_next_step_and_never_used_twice_at_once() -> None:
+    net = Net()
+    plan = Plan((*HIDDEN, "sigmoid"), "mse", "mean", 3, (True,) * 7)
+    parameters = [*net.weights, *net.biases]
+    with workspace(plan, parameters, True) as first, workspace(plan, parameters, True) as nested:
+        assert nested is not first
+    with workspace(plan, parameters, with_deltas=True) as again:
+        assert again is first
+    with workspace(plan, parameters, with_deltas=False) as other:
+        assert other is not first
+    huge = Plan((*HIDDEN, "sigmoid"), "mse", "mean", 10**6, (True,) * 7)
+    with workspace(huge, parameters, with_deltas=True) as large:
+        assert large.num_bytes > MOST_KEPT
+    with workspace(huge, parameters, with_deltas=True) as large_again:
+        assert large_again is not large
+
+
+@every_block
+def test_a_step_in_inference_mode_leaves_the_next_one_alone(block_rows: int) -> None:
+    net = Net()
+    with torch.inference_mode():
+        net.loss(block_rows=block_rows)
+    assert_close(net.gradients(net.loss(block_rows=block_rows)[0]), net.gradients(net.layers()[0]))
+
+
 def test_threads_do_not_share_a_workspace() -> None:
     nets = [Net(rows=501) for _ in range(4)]
     expected = [net.gradients(net.layers()[0]) for net in nets]
@@ -217,7 +242,7 @@ def test_threads_do_not_share_a_workspace() -> None:
 
     def work(i: int) -> None:
         for _ in range(5):
-            results[i] = nets[i].gradients(nets[i].loss(block_rows=50)[0])
+            results[i] = nets[i].gradients(nets[i].either_way(block_rows=50)[0])
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in threads:
@@ -230,7 +255,11 @@ def test_threads_do_not_share_a_workspace() -> None:
 
 @every_block
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "mse", None])
-def test_fake_cuda_tensors_go_through_the_whole_pass(loss: str | None, block_rows: int) -> None:
+def test_fake_cuda_tensors_go_through_the_whole_pass(
+    loss: str | None, block_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sigmoid_backward", "tanh_backward"):  # torch's Python version of them needs a build with CUDA
+        monkeypatch.delitem(torch._decomp.decomposition_table, getattr(torch.ops.aten, name).grad_input)
     for reduction, dtype in product(("mean", "none"), (torch.float32, torch.bfloat16, torch.float16)):
         with FakeTensorMode(), torch.no_grad():
 
@@ -270,7 +299,9 @@ def test_block_rows_that_are_no_number_of_rows(block_rows: Any) -> None:
         Net().loss(block_rows=block_rows)
 
 
-def test_blocks_are_even_and_of_at_least_a_thousand_rows() -> None:
+def test_blocks_are_even_and_of_at_least_a_thousand_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_whole_network, "cache_bytes", lambda: 32 * 2**20)
+    _whole_network.most_rows_of_a_block.cache_clear()
     wide, narrow = [torch.empty(4096, 1024), torch.empty(1, 4096)], [torch.empty(16, 30), torch.empty(1, 16)]
     rows = _whole_network.rows_of_a_block
     assert rows(torch.empty(5000, 1024), wide) == 1000  # five even blocks

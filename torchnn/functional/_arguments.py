@@ -1,7 +1,7 @@
 """What every door does to its arguments: check, cast for autocast, apply the Function or its traceable twin."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -79,6 +79,8 @@ def float32_precision(*tensors: Any) -> tuple[Any, ...]:
 
 
 def autocast_is_on(device: str) -> bool:
+    if not torch._C._is_any_autocast_enabled():
+        return False
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
@@ -134,6 +136,11 @@ def check_loss(name: str, input: Tensor, target: Tensor, weight: Tensor | None, 
     check_constant(name, "weight", weight, input)
 
 
+def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether a tensor of `shape` broadcasts to the shape `to` itself."""
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
+
+
 def check_constant(name: str, argument: str, value: Tensor | None, input: Tensor) -> None:
     """A weight broadcasts to the elements of the loss and takes no gradient."""
     if value is None:
@@ -146,10 +153,7 @@ def check_constant(name: str, argument: str, value: Tensor | None, input: Tensor
         )
     if value.is_complex() and not input.is_complex():
         raise RuntimeError(f"{argument} is {value.dtype}, which can't be cast to a real loss: pass real numbers.")
-    fits = value.dim() <= input.dim() and all(
-        size in (1, of_input) for size, of_input in zip(value.shape[::-1], input.shape[::-1], strict=False)
-    )
-    if not fits:
+    if not broadcasts(value.shape, input.shape):
         raise RuntimeError(
             f"{argument} of shape {tuple(value.shape)} does not broadcast to the elements of shape "
             f"{tuple(input.shape)}."

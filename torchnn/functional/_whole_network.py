@@ -17,15 +17,17 @@ from torchnn.functional._arguments import (
     REDUCTIONS,
     apply_plainly,
     autocast_is_on,
+    broadcasts,
     float32_precision,
     lower_precision,
 )
-from torchnn.ops._support import NOTHING, autocast_off
+from torchnn.ops._support import autocast_off
+from torchnn.ops.loss import LOW_PRECISION, at_least_float32
 from torchnn.ops.network import NetworkFunction
-from torchnn.ops.network_block import Plan
-from torchnn.ops.network_loss import LOSSES, LOW_PRECISION
+from torchnn.ops.network_loss import LOSSES, cancels
+from torchnn.ops.network_plan import Plan, bytes_of_a_row
 
-PLAIN = frozenset({Tensor, torch.nn.Parameter, torch.nn.Buffer})
+PLAIN = frozenset({Tensor, torch.nn.Parameter})
 DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
 
 # Swept on 2 cores with 32 MiB of last-level cache: half or twice as many rows cost up to 10 % (experiments/benchmark).
@@ -53,44 +55,51 @@ def whole_network(
     """Loss and output in one pass, or None where the pass is not for this call or the arguments do not fit together."""
     if not (is_plain_eager() and are_plain(input, weights, biases)):
         return None
-    parameters: list[Any] = [*weights, *biases]
-    x, is_autocast = input, torch._C._is_any_autocast_enabled() and autocast_is_on(input.device.type)
+    if loss is not None and (type(target) not in PLAIN or loss not in LOSSES or reduction not in REDUCTIONS):
+        return None
+    x, parameters, is_autocast = input, [*weights, *biases], autocast_is_on(input.device.type)
     if is_autocast:
         x, *parameters = lower_precision(x, *parameters)
-        target, weight, pos_weight = float32_precision(target, weight, pos_weight) if target is not None else [None] * 3
-    shape = (*x.shape[:-1], weights[-1].shape[0])
-    if target is not None and not labels_fit(x, shape, target, loss, weight, pos_weight, reduction):
+        target = target if target is None else float32_precision(target)[0]
+    if any(t is not None and t.dtype != x.dtype for t in parameters):
         return None
+    shape = (*x.shape[:-1], weights[-1].shape[0])
+    if target is not None:
+        takes_wider = is_autocast or cancels(activations[-1], loss)
+        if not labels_fit(x, shape, target, loss, weight, pos_weight, takes_wider):
+            return None
+    if len(shape) != 2:
+        x, target = x.reshape(-1, x.shape[-1]), None if target is None else target.reshape(-1, shape[-1])
+    if target is not None:
+        weight, pos_weight = as_rows(weight, target, shape), as_rows(pos_weight, target, shape)
     needs = (False,) * (1 + len(parameters))
     if torch.is_grad_enabled():
         needs = tuple([t is not None and t.requires_grad for t in (x, *parameters)])
-    try:
-        if len(shape) != 2:
-            x, target = x.reshape(-1, x.shape[-1]), target if target is None else target.reshape(-1, shape[-1])
-        if target is not None:
-            weight, pos_weight = as_rows(weight, target, shape), as_rows(pos_weight, target, shape)
-        plan = plan_of(activations, loss, reduction, block_rows or rows_of_a_block(x, weights), needs)
-        with autocast_off(x) if is_autocast else NOTHING:
-            value, output, *_ = apply_plainly(NetworkFunction, plan, x, target, weight, pos_weight, *parameters)
-    except torch.OutOfMemoryError:
-        raise
-    except (KeyError, RuntimeError):
-        return None  # the layers say what does not fit
+    plan = plan_of(activations, loss, reduction, block_rows or rows_of_a_block(x, weights), needs)
+    with autocast_off(x):
+        value, output, *_ = apply_plainly(NetworkFunction, plan, x, target, weight, pos_weight, *parameters)
     if len(shape) != 2:
         output = output.reshape(shape)
-        value = value.reshape(shape) if reduction == "none" and value is not None else value
+        value = value.reshape(shape) if value is not None and reduction == "none" else value
     return value, output
 
 
 def are_plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> bool:
-    """Real float tensors of torch's own classes, in the dimensions of a network; whether they fit is seen later."""
-    if type(x) not in PLAIN or x.dtype not in DTYPES or x.layout != torch.strided or x.numel() == 0:
+    """Real float tensors of torch's own classes, in the shapes of a network, one dtype on one device."""
+    if type(x) not in PLAIN or x.dtype not in DTYPES or x.layout != torch.strided or not (x.dim() and x.numel()):
         return False
+    size, device = x.shape[-1], x.device
     for weight, bias in zip(weights, biases, strict=True):
-        if type(weight) not in PLAIN or weight.dim() != 2:
+        if type(weight) not in PLAIN or weight.layout != torch.strided or weight.device != device or weight.dim() != 2:
             return False
-        if bias is not None and (type(bias) not in PLAIN or bias.dim() > 1):
+        n_out, n_in = weight.shape
+        if n_in != size or n_out == 0 or not weight.is_floating_point():
             return False
+        if bias is not None and (type(bias) not in PLAIN or bias.dim() > 1 or bias.device != device):
+            return False
+        if bias is not None and bias.numel() not in (1, n_out):
+            return False
+        size = n_out
     return True
 
 
@@ -101,23 +110,30 @@ def labels_fit(
     loss: str | None,
     weight: Tensor | None,
     pos_weight: Tensor | None,
-    reduction: str,
+    takes_wider: bool,
 ) -> bool:
-    """A constant target of the output's shape, a loss that is known, weights that are constant numbers."""
-    if type(target) not in PLAIN or target.shape != shape or target.requires_grad:
+    """A constant target of the output's shape and dtype, or wider; weights that are constant numbers."""
+    if (
+        target.shape != shape
+        or target.device != x.device
+        or target.requires_grad
+        or (loss == "mse" and pos_weight is not None)
+    ):
         return False
-    if target.dtype != x.dtype and not (target.dtype == torch.float32 and x.dtype in LOW_PRECISION):
+    is_wider = takes_wider and target.dtype == torch.float32 and x.dtype in LOW_PRECISION
+    if target.dtype != x.dtype and not is_wider:
         return False
-    if loss not in LOSSES or reduction not in REDUCTIONS or (loss == "mse" and pos_weight is not None):
-        return False
-    return all(
-        t is None or (type(t) in PLAIN and t.is_floating_point() and not t.requires_grad) for t in (weight, pos_weight)
-    )
+    return all(t is None or is_weight(t, x.device, shape) for t in (weight, pos_weight))
+
+
+def is_weight(t: Tensor, device: torch.device, shape: tuple[int, ...]) -> bool:
+    is_constant = type(t) in PLAIN and t.is_floating_point() and not t.requires_grad
+    return is_constant and t.device == device and broadcasts(t.shape, shape)
 
 
 def as_rows(t: Tensor | None, target: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     """A weight of the loss, broadcast to the elements and seen as rows."""
-    return None if t is None else t.to(target.dtype).expand(shape).reshape(target.shape)
+    return None if t is None else t.to(at_least_float32(target.dtype)).expand(shape).reshape(target.shape)
 
 
 def is_plain_eager() -> bool:
@@ -141,12 +157,10 @@ def rows_of_a_block(x: Tensor, weights: Sequence[Tensor]) -> int:
 
 @functools.lru_cache(maxsize=256)
 def most_rows_of_a_block(sizes: tuple[int, ...], itemsize: int, device: str) -> int:
-    """Rows whose x, activations, two δ and some columns of the loss fit into the workspace."""
-    n_in, *hidden, n_out = sizes
-    bytes_of_a_row = itemsize * (n_in + sum(hidden) + 2 * max(hidden, default=0) + 8 * n_out)
+    """Rows that fit into the workspace, `FEWEST_ROWS` at least."""
     share = SHARE_OF_CACHE_16_BIT if itemsize == 2 else SHARE_OF_CACHE
     workspace = share * cache_bytes() if device == "cpu" else WORKSPACE_BESIDE_CPU
-    return max(FEWEST_ROWS, int(workspace / bytes_of_a_row))
+    return max(FEWEST_ROWS, int(workspace / bytes_of_a_row(sizes, itemsize)))
 
 
 @functools.cache

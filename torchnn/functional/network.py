@@ -155,4 +155,6 @@ def _network(
             f"one bias and one activation per layer: got {len(weights)} weights, {len(biases)} biases and "
             f"{len(activations)} activations."
         )
+    for name in activations:
+        check_activation(name)
     return weights, biases, tuple(activations)

@@ -99,7 +99,7 @@ class MLP(nn.Module):
                     "weight, pos_weight, reduction, loss and return_output belong to a loss: give a target."
                 )
         layers: Any = self.layers._modules.values()
-        if all(is_as_made(layer) for layer in layers):
+        if not nn.modules.module._has_any_global_hook() and all(is_as_made(layer) for layer in layers):
             network = [m.weight for m in layers], [m.bias for m in layers], [m.activation for m in layers]
             if target is None:
                 return mlp(x, *network)
@@ -129,7 +129,6 @@ def is_as_made(layer: nn.Module) -> bool:
         type(layer) is DenseActivation
         and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
         and "forward" not in vars(layer)
-        and not nn.modules.module._has_any_global_hook()
     )
 
 

@@ -13,20 +13,20 @@ from torchnn.ops._support import traceable_twin
 Elements = Shaped[Tensor, "*elements"]
 
 
-Kernel = Callable[[Tensor, Tensor], Tensor]
+Kernel = Callable[..., Tensor]
 
 
 class Activation(NamedTuple):
     """One activation: `forward(z)` gives a, `backward(grad_output, output)` gives ∂𝓛/∂z from ∂𝓛/∂a and a.
 
-    For the whole-network pass, which has no graph: `forward_` writes a over z, and `backward_kernel` is `backward` in
-    one pass over memory. Where g' does not depend on a, `needs_output` is False and the output is not kept.
+    `forward_` and `backward_` write over z and over ∂𝓛/∂a, for the whole-network pass, whose workspace nobody else
+    sees. Where g' does not depend on a, `needs_output` is False and the output is not kept.
     """
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Any], Tensor]
     forward_: Callable[[Tensor], Tensor]
-    backward_kernel: Kernel
+    backward_: Callable[[Tensor, Tensor], Tensor]
     needs_output: bool = True
 
     def jvp(self, tangent: Tensor, output: Tensor | None) -> Tensor:
@@ -84,25 +84,46 @@ def identity_backward(grad_output: Elements, output: Elements | None = None) -> 
     return grad_output
 
 
-# torch's kernels of three of the formulas above: one pass over memory where they take two or three.
-sigmoid_backward_kernel: Kernel = torch.ops.aten.sigmoid_backward.default
-tanh_backward_kernel: Kernel = torch.ops.aten.tanh_backward.default
+# torch's kernels of the derivatives, which autograd runs too: one pass over memory where the formulas take three. That
+# of tanh is 1 − a², so that it keeps fewer digits than `tanh_backward` where a is near ±1.
+_sigmoid_backward: Kernel = torch.ops.aten.sigmoid_backward.grad_input
+_tanh_backward: Kernel = torch.ops.aten.tanh_backward.grad_input
+_threshold_backward: Kernel = torch.ops.aten.threshold_backward.grad_input
 
 
-def relu_backward_kernel(grad_output: Elements, output: Elements) -> Elements:
-    return _threshold_backward(grad_output, output, 0)
+def sigmoid_backward_(grad_output: Elements, output: Elements) -> Elements:
+    """∂𝓛/∂z = ∂𝓛/∂a · (1 − a)a, written over ∂𝓛/∂a."""
+    return _sigmoid_backward(grad_output, output, grad_input=grad_output)
 
 
-_threshold_backward: Callable[..., Tensor] = torch.ops.aten.threshold_backward.default
+def tanh_backward_(grad_output: Elements, output: Elements) -> Elements:
+    """∂𝓛/∂z = ∂𝓛/∂a · (1 − a²), written over ∂𝓛/∂a."""
+    return _tanh_backward(grad_output, output, grad_input=grad_output)
+
+
+def relu_backward_(grad_output: Elements, output: Elements) -> Elements:
+    """∂𝓛/∂z = ∂𝓛/∂a where a > 0, else 0, written over ∂𝓛/∂a."""
+    return _threshold_backward(grad_output, output, 0, grad_input=grad_output)
+
+
+def step_forward_(z: Elements) -> Elements:
+    """1 where z > 0, else 0, written over z."""
+    return z.gt_(0)
+
+
+def step_backward_(grad_output: Elements, output: Elements) -> Elements:
+    """∂𝓛/∂z = 0, written over ∂𝓛/∂a."""
+    return grad_output.zero_()
+
 
 ACTIVATIONS = {
     "identity": Activation(
         identity_forward, identity_backward, identity_forward, identity_backward, needs_output=False
     ),
-    "sigmoid": Activation(sigmoid_forward, sigmoid_backward, torch.sigmoid_, sigmoid_backward_kernel),
-    "tanh": Activation(tanh_forward, tanh_backward, torch.tanh_, tanh_backward_kernel),
-    "relu": Activation(relu_forward, relu_backward, torch.relu_, relu_backward_kernel),
-    "step": Activation(step_forward, step_backward, lambda z: z.gt_(0), step_backward, needs_output=False),
+    "sigmoid": Activation(sigmoid_forward, sigmoid_backward, torch.sigmoid_, sigmoid_backward_),
+    "tanh": Activation(tanh_forward, tanh_backward, torch.tanh_, tanh_backward_),
+    "relu": Activation(relu_forward, relu_backward, torch.relu_, relu_backward_),
+    "step": Activation(step_forward, step_backward, step_forward_, step_backward_, needs_output=False),
 }
 
 

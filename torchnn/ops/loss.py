@@ -21,6 +21,8 @@ Derivative = Callable[..., Tensor]
 # torch clamps a(1 − a) at this value where it divides by it (ATen, binary_cross_entropy_backward).
 SMALLEST_VARIANCE = 1e-12
 
+LOW_PRECISION = (torch.float16, torch.bfloat16)
+
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """The dtype a loss is computed and accumulated in."""
@@ -36,7 +38,7 @@ def reduce(loss: Tensor, reduction: str) -> Tensor:
 
 def reduce_backward(grad_output: Tensor, num_elements: int, reduction: str) -> Tensor:
     """∂J/∂loss · `grad_output`: 1/m of it for a mean of m elements; it broadcasts to the elements."""
-    if grad_output.dtype in (torch.float16, torch.bfloat16):
+    if grad_output.dtype in LOW_PRECISION:
         grad_output = grad_output.float()
     return grad_output / num_elements if reduction == "mean" else grad_output
 

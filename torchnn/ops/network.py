@@ -24,16 +24,13 @@ from torchnn.ops.dense_activation import dense_activation_forward
 from torchnn.ops.loss import at_least_float32, reduce_backward
 from torchnn.ops.network_block import (
     Gradients,
-    Parameters,
-    Plan,
-    Workspace,
     block_backward,
-    empty_like,
     hidden_forward,
     incoming_delta,
     last_forward,
 )
 from torchnn.ops.network_loss import Labels, delta_of_loss
+from torchnn.ops.network_plan import Parameters, Plan, empty_beside, workspace
 
 
 def keeps_sums(plan: Plan, x: Tensor) -> bool:
@@ -51,19 +48,19 @@ def blocks_forward(
     plan: Plan, x: Tensor, labels: Labels, parameters: Parameters
 ) -> tuple[Tensor | None, Tensor, Gradients]:
     """Loss, output, and the sums of the gradients of the loss if they can be had already."""
-    output, losses = empty_like(x, len(x), len(parameters[plan.num_layers - 1])), []
+    output, losses = empty_beside(x, x.shape[0], parameters[plan.num_layers - 1].shape[0]), []
     sums = empty_sums(plan, x, parameters, plan.needs) if keeps_sums(plan, x) else []
-    workspace, scale = Workspace(plan, parameters, with_grad=bool(sums)), plan.scale(output.numel())
-    grad_x = sums[0] if sums else None
-    for x_block, y, w, p, out, room in zip(*in_blocks(plan, x, *labels, output, grad_x), strict=False):
-        hidden = hidden_forward(plan, x_block, parameters, workspace)
-        below = hidden[-1] if hidden else x_block
-        _, loss, delta = last_forward(plan, below, parameters, (y, w, p), scale, out)
-        if loss is not None:
-            losses.append(loss if plan.reduction == "none" else loss.sum())
-        if sums and delta is not None:
-            block_backward(plan, delta.to(x.dtype), x_block, hidden, parameters, plan.needs, sums, workspace, room)
-    sums[:1] = [grad_x] if sums else []
+    scale, sums_now = plan.scale(output.numel()), bool(sums)
+    blocks = in_blocks(plan, x, *labels, output, sums[0] if sums_now else None)
+    with workspace(plan, parameters, with_deltas=sums_now) as rooms:
+        for x_block, y, w, p, out, grad_x in zip(*blocks, strict=False):
+            hidden = hidden_forward(plan, x_block, parameters, rooms)
+            below = hidden[-1] if hidden else x_block
+            _, loss, delta = last_forward(plan, below, parameters, (y, w, p), scale, out, sums_now)
+            if loss is not None:
+                losses.append(loss if plan.reduction == "none" else loss.sum())
+            if delta is not None:
+                block_backward(plan, delta.to(x.dtype), x_block, hidden, parameters, plan.needs, sums, rooms, grad_x)
     if not losses:
         return None, output, sums
     return torch.cat(losses) if plan.reduction == "none" else torch.stack(losses).sum().mul_(scale), output, sums
@@ -80,19 +77,18 @@ def blocks_backward(
     needs: Sequence[bool],
 ) -> Gradients:
     """The gradients from each block's own incoming gradient, after taking it forward once more."""
-    workspace, sums = Workspace(plan, parameters), empty_sums(plan, x, parameters, needs)
-    grad_x, scale = sums[0], plan.scale(output.numel())
+    sums, scale = empty_sums(plan, x, parameters, needs), plan.scale(output.numel())
     of_rows = None if grad_loss is None else grad_loss.expand(output.shape)
-    blocks = in_blocks(plan, x, *labels, output, of_rows, grad_output, grad_x)
-    for x_block, y, w, p, out, of_loss, of_output, room in zip(*blocks, strict=False):
-        hidden = hidden_forward(plan, x_block, parameters, workspace)
-        delta = None
-        if of_loss is not None:
-            below = hidden[-1] if hidden else x_block
-            _, _, delta = last_forward(plan, below, parameters, (y, w, p), scale)
-        delta = incoming_delta(plan, delta, of_loss, of_output, out)
-        block_backward(plan, delta, x_block, hidden, parameters, needs, sums, workspace, room)
-    sums[0] = grad_x
+    blocks = in_blocks(plan, x, *labels, output, of_rows, grad_output, sums[0])
+    with workspace(plan, parameters, with_deltas=True) as rooms:
+        for x_block, y, w, p, out, of_loss, of_output, grad_x in zip(*blocks, strict=False):
+            hidden = hidden_forward(plan, x_block, parameters, rooms)
+            delta = None
+            if of_loss is not None:
+                below = hidden[-1] if hidden else x_block
+                _, _, delta = last_forward(plan, below, parameters, (y, w, p), scale)
+            delta = incoming_delta(plan, delta, of_loss, of_output, out)
+            block_backward(plan, delta, x_block, hidden, parameters, needs, sums, rooms, grad_x)
     return sums
 
 
@@ -109,14 +105,15 @@ def empty_sums(plan: Plan, x: Tensor, parameters: Parameters, needs: Sequence[bo
     wide = at_least_float32(x.dtype)
     widest = wide if x.device.type == "mps" else torch.float64
     weights, num_layers = parameters[: plan.num_layers], plan.num_layers
-    of_weights = [zeros(x, w.shape, wide) if n else None for w, n in zip(weights, needs[1:], strict=False)]
+    of_weights = [zeros_beside(x, w.shape, wide) if n else None for w, n in zip(weights, needs[1:], strict=False)]
     of_biases = [
-        zeros(x, w.shape[:1], widest) if n else None for w, n in zip(weights, needs[1 + num_layers :], strict=True)
+        zeros_beside(x, w.shape[:1], widest) if n else None
+        for w, n in zip(weights, needs[1 + num_layers :], strict=True)
     ]
-    return [empty_like(x, *x.shape) if needs[0] else None, *of_weights, *of_biases]
+    return [empty_beside(x, *x.shape) if needs[0] else None, *of_weights, *of_biases]
 
 
-def zeros(x: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+def zeros_beside(x: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     return torch.zeros(shape, dtype=dtype, device=x.device)
 
 
@@ -146,12 +143,13 @@ def network_backward(
         deltas.append(ACTIVATIONS[plan.activations[-1]].backward(grad_output, a[-1]))
     delta = sum(deltas[1:], deltas[0])
     grads: Gradients = [None] * len(needs)
-    for layer in range(plan.num_layers - 1, -1, -1):
+    lowest = plan.lowest_layer(needs)
+    for layer in range(plan.num_layers - 1, lowest - 1, -1):
         of_weight, of_bias, bias = 1 + layer, 1 + plan.num_layers + layer, biases[layer]
-        wanted = layer > 0 or needs[0], needs[of_weight], needs[of_bias]
+        wanted = layer > lowest or needs[0], needs[of_weight], needs[of_bias]
         bias_shape = None if bias is None else bias.shape
         below, grads[of_weight], grads[of_bias] = dense_backward(delta, a[layer], weights[layer], bias_shape, wanted)
-        if layer and below is not None:
+        if layer > lowest and below is not None:
             delta = ACTIVATIONS[plan.activations[layer - 1]].backward(below, a[layer])
         else:
             grads[0] = below
@@ -182,7 +180,7 @@ class NetworkFunction(Function):
             scale = plan.scale(x.shape[0] * parameters[plan.num_layers - 1].shape[0])
             hidden = hidden_forward(plan, x, parameters)
             below = hidden[-1] if hidden else x
-            output, loss, delta = last_forward(plan, below, parameters, labels, scale)
+            output, loss, delta = last_forward(plan, below, parameters, labels, scale, needs_delta=plan.needs_any)
             kept = [*hidden, delta] if plan.needs_any else []
             if loss is not None and plan.reduction != "none":
                 loss = loss.sum().mul_(scale)

@@ -1,7 +1,6 @@
 """The whole network on one block of rows: forward, and backward from δ[L] (derivation.md, sections 4 and 7).
 
 A block's activations belong to the pass alone, so the formulas of the activations are written over their arguments.
-Small networks spend their time between the operations, so what can be known before the first of them is in the `Plan`.
 """
 
 from collections.abc import Sequence
@@ -13,73 +12,13 @@ from torch import Tensor
 
 from torchnn.ops.activation import ACTIVATIONS
 from torchnn.ops.dense import Gradient
-from torchnn.ops.network_loss import Labels, cancels, loss_from_logits, loss_from_output
+from torchnn.ops.network_loss import Labels, loss_from_logits, loss_from_output
+from torchnn.ops.network_plan import Parameters, Plan, Workspace
 
 Gradients = list[Gradient]
 Block = Shaped[Tensor, "rows features"]
-Parameters = Sequence[Any]  # W[1] … W[L], b[1] … b[L], a bias may be None
 
 linear: Any = torch.nn.functional.linear  # its stub does not know `out`
-
-
-class Plan:
-    """What a pass does, apart from its tensors.
-
-    Args:
-        activations: g[1] … g[L] by name.
-        loss: name of the loss, or None for the output alone.
-        reduction: "mean", "sum" or "none".
-        block_rows: rows of a block.
-        needs: which of x, W[1] … W[L], b[1] … b[L] get a gradient. Gradients are in this order everywhere.
-    """
-
-    def __init__(
-        self, activations: tuple[str, ...], loss: str | None, reduction: str, block_rows: int, needs: tuple[bool, ...]
-    ) -> None:
-        self.activations = activations
-        self.loss = loss
-        self.reduction = reduction
-        self.block_rows = block_rows
-        self.needs = needs
-        self.needs_any = any(needs)
-        self.num_layers = len(activations)
-        self.forwards = [ACTIVATIONS[name].forward_ for name in activations]
-        self.backwards = [ACTIVATIONS[name].backward_kernel for name in activations]
-        self.cancels = cancels(activations[-1], loss)
-
-    def scale(self, num_elements: int) -> float:
-        """∂J/∂𝓛 of each of the elements of the loss."""
-        return 1 / num_elements if self.reduction == "mean" else 1.0
-
-    def lowest_layer(self, needs: Sequence[bool]) -> int:
-        """The lowest layer whose δ is needed, counted from 0."""
-        if needs[0] or needs[1]:
-            return 0
-        of_weights, of_biases = needs[1 : 1 + self.num_layers], needs[1 + self.num_layers :]
-        reached = (w or b for w, b in zip(of_weights, of_biases, strict=True))
-        return next(layer for layer, needed in enumerate(reached) if needed)
-
-
-def empty_like(t: Tensor, *shape: int) -> Tensor:
-    """An empty tensor of the dtype and on the device of `t`; `t.new_empty` asks for the device, even a fake one."""
-    return torch.empty(shape, dtype=t.dtype, device=t.device)
-
-
-class Workspace:
-    """Room for the activations of a block and for ∂J/∂a of one layer, used by one block after the other."""
-
-    def __init__(self, plan: Plan, parameters: Parameters, with_grad: bool = True) -> None:
-        like, sizes = parameters[0], [len(w) for w in parameters[: plan.num_layers - 1]]
-        self.activations = [empty_like(like, plan.block_rows, size) for size in sizes]
-        widest = max(sizes, default=0) if with_grad else 0
-        self.grad = empty_like(like, plan.block_rows * widest)
-
-    def activation(self, layer: int, num_rows: int) -> Tensor:
-        return self.activations[layer].narrow(0, 0, num_rows)
-
-    def grad_below(self, layer: int, num_rows: int) -> Tensor:
-        num_features = self.activations[layer].shape[1]
-        return self.grad.narrow(0, 0, num_rows * num_features).view(num_rows, num_features)
 
 
 def hidden_forward(plan: Plan, x: Block, parameters: Parameters, workspace: Workspace | None = None) -> list[Tensor]:
@@ -97,16 +36,22 @@ def hidden_forward(plan: Plan, x: Block, parameters: Parameters, workspace: Work
 
 
 def last_forward(
-    plan: Plan, below: Block, parameters: Parameters, labels: Labels, scale: float, output: Tensor | None = None
+    plan: Plan,
+    below: Block,
+    parameters: Parameters,
+    labels: Labels,
+    scale: float,
+    output: Tensor | None = None,
+    needs_delta: bool = True,
 ) -> tuple[Block, Tensor | None, Tensor | None]:
     """a[L], the elements of the loss and scale·∂𝓛/∂z[L] if they are asked for; `output` is where to write a[L]."""
     weight, bias = parameters[plan.num_layers - 1], parameters[-1]
     if plan.cancels:
-        return loss_from_logits(linear(below, weight, bias), labels, scale, output, plan.needs_any)
+        return loss_from_logits(linear(below, weight, bias), labels, scale, output, needs_delta)
     a = plan.forwards[-1](linear(below, weight, bias, out=output))
     if plan.loss is None:
         return a, None, None
-    return a, *loss_from_output(a, labels, scale, plan.activations[-1], plan.loss, plan.needs_any)
+    return a, *loss_from_output(a, labels, scale, plan.activations[-1], plan.loss, needs_delta)
 
 
 def incoming_delta(
@@ -136,7 +81,7 @@ def block_backward(
 ) -> Gradients:
     """From δ[L]: ∂J/∂W[l] = δ[l]ᵀ a[l−1], ∂J/∂b[l] = Σ_rows δ[l], δ[l−1] = (δ[l] W[l]) ⊙ g'[l−1], ∂J/∂x = δ[1] W[1].
 
-    With `sums` the gradients of the parameters are added to them; `grad_x` is where to write ∂J/∂x.
+    With `sums` the gradients of the parameters are added to them, and that of x is written to `grad_x` alone.
     """
     grads: Gradients = [None] * len(needs) if sums is None else sums
     lowest = plan.lowest_layer(needs)
@@ -152,10 +97,11 @@ def block_backward(
             if workspace is None:
                 grad_below = torch.mm(delta, parameters[layer])
             else:
-                grad_below = torch.mm(delta, parameters[layer], out=workspace.grad_below(layer - 1, len(x)))
+                grad_below = torch.mm(delta, parameters[layer], out=workspace.delta(layer - 1, len(x)))
             delta = plan.backwards[layer - 1](grad_below, below)
     if needs[0]:
-        grads[0] = torch.mm(delta, parameters[0], out=grad_x)
+        of_x = torch.mm(delta, parameters[0], out=grad_x)
+        grads[0] = of_x if sums is None else sums[0]
     return grads
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchnn.ops.activation import ACTIVATIONS
 from torchnn.ops.loss import (
+    LOW_PRECISION,
     Derivative,
     at_least_float32,
     binary_cross_entropy_forward,
@@ -23,7 +24,6 @@ from torchnn.ops.loss import (
 
 # Beyond it log(1 + e^z) is z in every dtype.
 SOFTPLUS_IS_Z = 40.0
-LOW_PRECISION = (torch.float16, torch.bfloat16)
 
 softplus: Any = torch.nn.functional.softplus  # its stub does not know `out`
 
@@ -81,7 +81,7 @@ def loss_from_output(
     """w·𝓛(a, y) and δ = scale·w·∂𝓛/∂a ⊙ g'(z)."""
     y, w, p = labels
     prediction = _as_target(a, y)
-    elements = times(LOSSES[loss].forward(prediction, y, p), w)
+    elements = times(LOSSES[loss].forward(prediction, y, p).to(at_least_float32(y.dtype)), w)
     if not needs_delta:
         return elements, None
     return elements, ACTIVATIONS[activation].backward(times(LOSSES[loss].slope(prediction, y, p), w) * scale, a)
