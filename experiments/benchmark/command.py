@@ -19,6 +19,7 @@ from .memory import BATCHES, MemoryMeasurementError, available_bytes, measure_me
 from .problems import DEEP, GRID_BATCHES, GRID_SIZES, THREADS, Point, why_too_large
 from .report import NOT_A_RESULT, Findings, show, write
 
+DESCRIPTION = "Measure a training step of torchnn against autograd and the other ways to the same gradients."
 PARTS = ("grid", "autocast", "memory", "accuracy", "training")
 RESULTS = Path(__file__).parent / "results"
 AUTOCAST_POINT = Point(DEEP, 65536)
@@ -57,7 +58,7 @@ def seconds_from(text: str) -> float:
 
 
 def parsed(args: Sequence[str] | None) -> argparse.Namespace:
-    parser = OneSentenceParser(prog="python -m experiments.benchmark", description=__doc__, allow_abbrev=False)
+    parser = OneSentenceParser(prog="python -m experiments.benchmark", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the files go; default: results/ beside this")
     parser.add_argument("--only", action="append", choices=PARTS, help="a part to run, instead of all; repeatable")
     parser.add_argument("--sizes", action="append", type=sizes_from, help="a network of the grid; repeatable")
@@ -68,12 +69,12 @@ def parsed(args: Sequence[str] | None) -> argparse.Namespace:
     if (options.sizes or options.batches) and options.out is None:
         parser.error("a part of the grid would replace the results of the whole: give --out too")
     options.out = options.out or RESULTS
+    if not options.allow_busy and (why := why_busy()):
+        parser.error(why)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"--out {options.out} cannot be a folder ({error.strerror})")
-    if not options.allow_busy and (why := why_busy()):
-        parser.error(why)
     return options
 
 

@@ -30,12 +30,13 @@ from torchnn.ops.network_plan import Plan, bytes_of_a_row
 PLAIN = frozenset({Tensor, torch.nn.Parameter})
 DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
 
-# Swept on 2 cores with 32 MiB of last-level cache: half or twice as many rows cost up to 10 % (experiments/benchmark).
+# Of a sweep over block_rows on two cores with 32 MiB of last-level cache: half or twice as many rows cost up to 10 %,
+# fewer than 1,024 more than that, because products and operations take as long to start as to do.
 SHARE_OF_CACHE = 1 / 4
-SHARE_OF_CACHE_16_BIT = 1 / 2  # whose products take longer to start
+SHARE_OF_CACHE_16_BIT = 1 / 2
 FEWEST_ROWS = 1024
 USUAL_CACHE = 32 * 2**20  # bytes, where the system does not tell
-WORKSPACE_BESIDE_CPU = 48 * 2**20  # bytes; on a GPU larger blocks keep it busy; not measured
+WORKSPACE_BESIDE_CPU = 48 * 2**20  # bytes; a GPU wants larger blocks; not measured
 
 plan_of = functools.lru_cache(maxsize=256)(Plan)
 

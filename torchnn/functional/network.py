@@ -64,7 +64,9 @@ def mlp_loss(
 ) -> tuple[Tensor, Tensor]:
     """Loss and output of a whole network, taken together with their gradients in blocks of rows.
 
-    Beside input, output, parameters and their gradients it needs the memory of one block, however many rows there are.
+    Beside input, output, parameters and their gradients it needs the memory of one block, however many rows there are;
+    only gradients that are to be differentiated again, or many at once, need that of all rows. Do not change the output
+    in place before the backward.
     Calls that are traced or transformed (`torch.compile`, `torch.func`, forward mode), tensor subclasses, complex
     numbers, no rows and targets that require a gradient go layer by layer instead, with the same answer.
 
