@@ -84,6 +84,20 @@ def test_transforms_go_layer_by_layer_and_gradients_can_be_batched(block_rows: i
         )
 
 
+def test_a_tensor_that_outlived_its_transform_is_taken_for_what_it_holds() -> None:
+    net, kept = Net(), []
+
+    def leak(x: Tensor) -> Tensor:
+        kept.append(x)
+        return x.sum()
+
+    x = net.x.detach()
+    torch.func.grad(leak)(x)
+    expected = torch.autograd.grad(net.layers()[0], net.weights)
+    net.x = kept[0]
+    assert_close(torch.autograd.grad(net.loss(block_rows=3)[0], net.weights), expected)
+
+
 def test_the_loss_of_an_mlp_compiles_into_one_graph() -> None:
     torch._dynamo.reset()
     mlp = torchnn.MLP([3, 4, 1], dtype=torch.double)

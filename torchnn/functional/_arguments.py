@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch._C._functorch import TransformType
 from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import Function
 from torch.overrides import handle_torch_function, has_torch_function
 
+from torchnn.ops._support import autocast_is_on
 from torchnn.ops.activation import ACTIVATIONS
 
 Given = ParamSpec("Given")
@@ -54,7 +56,7 @@ def apply(function: type[Function], traceable: type[Function], *args: Any) -> Te
 def apply_plainly(function: type[Function], *args: Any) -> Any:
     """`function.apply(*args)` of a call that no transform sees, without the slow binding of arguments to names."""
     unbound: Any = super(Function, function)
-    return unbound.apply(*args)
+    return unbound.apply(*unwrap_dead_wrappers(args))
 
 
 def _forward_mode_is_nested() -> bool:
@@ -76,12 +78,6 @@ def lower_precision(*tensors: Any) -> tuple[Any, ...]:
 def float32_precision(*tensors: Any) -> tuple[Any, ...]:
     """Cast as autocast casts for a loss: lower precisions to float32."""
     return tuple(_cast(t, torch.float32) for t in tensors) if autocast_is_on(tensors[0].device.type) else tensors
-
-
-def autocast_is_on(device: str) -> bool:
-    if not torch._C._is_any_autocast_enabled():
-        return False
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _cast(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -8,8 +8,9 @@ from torchnn.functional._arguments import check_activation
 from torchnn.functional._whole_network import whole_network
 from torchnn.functional.layers import activate, dense, dense_activation
 from torchnn.functional.losses import binary_cross_entropy_with_logits, loss_of_output
+from torchnn.ops.network_loss import LOSSES, cancels
 
-LOSS_NAMES = ("binary_cross_entropy", "mse")
+LOSS_NAMES = tuple(LOSSES)
 
 
 def mlp(
@@ -129,7 +130,7 @@ def loss_of_pre_activation(
     """
     check_activation(activation)
     check_loss_name(loss, pos_weight)
-    if loss == "binary_cross_entropy" and activation == "sigmoid":
+    if cancels(activation, loss):
         return binary_cross_entropy_with_logits(z, target, weight, reduction=reduction, pos_weight=pos_weight)
     return loss_of_output(activate(z, activation), target, loss, weight, pos_weight, reduction)
 

@@ -9,6 +9,7 @@ of them: they stay in cache, and nothing of the size rows × width is ever alloc
 - otherwise the incoming gradient differs from row to row, and the backward takes each block forward once more.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any
@@ -104,17 +105,12 @@ def empty_sums(plan: Plan, x: Tensor, parameters: Parameters, needs: Sequence[bo
     """
     wide = at_least_float32(x.dtype)
     widest = wide if x.device.type == "mps" else torch.float64
-    weights, num_layers = parameters[: plan.num_layers], plan.num_layers
-    of_weights = [zeros_beside(x, w.shape, wide) if n else None for w, n in zip(weights, needs[1:], strict=False)]
-    of_biases = [
-        zeros_beside(x, w.shape[:1], widest) if n else None
-        for w, n in zip(weights, needs[1 + num_layers :], strict=True)
-    ]
+    weights = parameters[: plan.num_layers]
+    zeros = functools.partial(torch.zeros, device=x.device)
+    of_weights = [zeros(w.shape, dtype=wide) if n else None for w, n in zip(weights, needs[1:], strict=False)]
+    needs_bias = needs[1 + plan.num_layers :]
+    of_biases = [zeros(w.shape[:1], dtype=widest) if n else None for w, n in zip(weights, needs_bias, strict=True)]
     return [empty_beside(x, *x.shape) if needs[0] else None, *of_weights, *of_biases]
-
-
-def zeros_beside(x: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    return torch.zeros(shape, dtype=dtype, device=x.device)
 
 
 # --- the same gradients as a function that can be differentiated and batched ------------------------------------------
