@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import torchnn.functional as F
-from torchnn.functional import network
+from torchnn.functional import _whole_network, network
 from torchnn.functional._whole_network import whole_network
 
 ROWS = 7
@@ -18,6 +18,12 @@ SIZES = [3, 5, 4, 2]
 HIDDEN = ("tanh", "sigmoid")
 BLOCKS = (1, 3, 7, 100)
 every_block = pytest.mark.parametrize("block_rows", BLOCKS)
+
+
+def set_block_rows(patch: pytest.MonkeyPatch, block_rows: int) -> None:
+    """Blocks of this many rows where a call gives no number of its own."""
+    patch.setattr(_whole_network, "rows_of_a_block", lambda *_: block_rows)
+    patch.setattr(_whole_network, "plan_of", _whole_network.plan_of.__wrapped__)  # it keeps its answers
 
 
 class Net:

@@ -11,7 +11,7 @@ from torch import Tensor
 import torchnn.functional as F
 from tests.cases import STRIDES, leaf
 from tests.checks import CountProducts
-from tests.networks import ROWS, Net, assert_close, every_block, is_pass, layer_by_layer
+from tests.networks import ROWS, Net, assert_close, every_block, is_pass, layer_by_layer, set_block_rows
 from torchnn.functional import _whole_network
 
 
@@ -86,7 +86,7 @@ def test_a_loss_of_the_output_is_added_to_the_loss(block_rows: int) -> None:
 
 @every_block
 def test_the_network_without_a_loss(block_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_whole_network, "rows_of_a_block", lambda *_: block_rows)
+    set_block_rows(monkeypatch, block_rows)
     for last in ("identity", "relu", "sigmoid"):
         net = Net(last)
         network_of = net.x, net.weights, net.biases, net.activations

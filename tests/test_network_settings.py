@@ -1,5 +1,6 @@
 """The whole-network pass in every setting it is used in: transforms, precision, memory, threads, devices, modules."""
 
+import functools
 import threading
 from itertools import pairwise, product
 from types import SimpleNamespace
@@ -14,7 +15,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import torchnn
 import torchnn.functional as F
 from tests.cases import leaf
-from tests.networks import HIDDEN, ROWS, SIZES, Net, assert_close, every_block, is_pass, layer_by_layer
+from tests.networks import (
+    HIDDEN,
+    ROWS,
+    SIZES,
+    Net,
+    assert_close,
+    every_block,
+    is_pass,
+    layer_by_layer,
+    set_block_rows,
+)
 from torchnn.functional import _whole_network
 from torchnn.ops.network import NetworkFunction
 from torchnn.ops.network_plan import MOST_KEPT, Plan, workspace
@@ -169,7 +180,7 @@ class LargestAllocation(TorchDispatchMode):
 def test_nothing_of_the_size_of_rows_times_width_is_allocated(
     reduction: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_whole_network, "rows_of_a_block", lambda *_: 64)
+    set_block_rows(monkeypatch, 64)
     rows, width = 4096, 32
 
     def most_bytes(by_layers: bool) -> Any:
@@ -315,10 +326,36 @@ def test_block_rows_that_are_no_number_of_rows(block_rows: Any) -> None:
 
 def test_blocks_are_even_and_of_at_least_a_thousand_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_whole_network, "cache_bytes", lambda: 32 * 2**20)
-    _whole_network.most_rows_of_a_block.cache_clear()
-    wide, narrow = [torch.empty(4096, 1024), torch.empty(1, 4096)], [torch.empty(16, 30), torch.empty(1, 16)]
-    rows = _whole_network.rows_of_a_block
-    assert rows(torch.empty(5000, 1024), wide) == 1000  # five even blocks
-    assert rows(torch.empty(3, 1024), wide) >= 3
-    few, many = rows(torch.empty(10**5, 1024), wide), rows(torch.empty(10**6, 30), narrow)
+    wide, narrow = (1024, 4096, 1), (30, 16, 1)
+    rows = functools.partial(_whole_network.rows_of_a_block, itemsize=4, device="cpu", waits=False)
+    assert rows(5000, wide) == 1000  # five even blocks
+    assert rows(3, wide) >= 3
+    few, many = rows(10**5, wide), rows(10**6, narrow)
     assert few <= 1024 < many < 10**5
+
+
+def test_a_backward_that_waits_keeps_few_activations_and_no_more() -> None:
+    def rows(num_rows: int, waits: bool = True) -> int:
+        return _whole_network.rows_of_a_block(num_rows, (30, 64, 64, 1), 4, "cpu", waits)
+
+    most = _whole_network.MOST_ACTIVATIONS_KEPT // (4 * 128)
+    assert rows(most) == most
+    assert rows(most, waits=False) < most
+    assert rows(most + 1) == rows(most + 1, waits=False) < most
+
+
+def test_what_is_remembered_of_a_call_does_not_answer_for_another() -> None:
+    """Calls alike but for one thing, one after the other: the pass keeps its plans."""
+    net = Net()
+    for _ in range(2):
+        value, output = net.loss()
+        assert len(net.gradients(value)) == len(net.leaves)
+        with torch.no_grad():
+            assert not net.loss()[0].requires_grad
+        net.weights[0].requires_grad_(False)
+        assert_close(net.gradients(net.loss()[0]), net.gradients(net.layers()[0]))
+        net.weights[0].requires_grad_()
+        assert net.loss(reduction="sum")[0].item() == pytest.approx(output.numel() * value.item())
+        assert net.loss(loss="mse")[0] != value
+        with pytest.raises(ValueError, match="target"):
+            F.mlp_loss(net.x, net.y[:, :1], net.weights, net.biases, net.activations)

@@ -14,15 +14,16 @@ from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
 from .accuracy import measure_accuracy
 from .contenders import EAGER, OURS, WrongGradientError
-from .measure import measure_autocast, measure_point, why_busy
+from .measure import measure_autocast, measure_point, measure_without_loss, why_busy
 from .memory import BATCHES, MemoryMeasurementError, available_bytes, measure_memory, why_no_memory
 from .problems import DEEP, GRID_BATCHES, GRID_SIZES, THREADS, Point, why_too_large
 from .report import NOT_A_RESULT, Findings, show, write
 
 DESCRIPTION = "Measure a training step of torchnn against autograd and the other ways to the same gradients."
-PARTS = ("grid", "autocast", "memory", "accuracy", "training")
+PARTS = ("autocast", "grid", "without-loss", "memory", "accuracy", "training")
 RESULTS = Path(__file__).parent / "results"
 AUTOCAST_POINT = Point(DEEP, 65536)
+POINTS_WITHOUT_LOSS = [Point(sizes, batch) for sizes in GRID_SIZES[:4] for batch in GRID_BATCHES[2:]]
 WIDTH_OF_A_FILE = 120
 PROGRESS = SpinnerColumn(), "{task.description}", TimeElapsedColumn()
 FAILED, BAD_ARGUMENT, NOISY, INTERRUPTED = 1, 2, 3, 130
@@ -86,6 +87,9 @@ def run(options: argparse.Namespace, progress: Progress) -> Findings:
     def tell(text: str) -> None:
         progress.update(task, description=text)
 
+    if "autocast" in parts:
+        tell(f"autocast: {AUTOCAST_POINT.name}")
+        findings.autocast.append(measure_autocast(AUTOCAST_POINT, budget))
     if "grid" in parts:
         for number, point in enumerate(points, 1):
             if why := why_too_large(point):
@@ -95,9 +99,10 @@ def run(options: argparse.Namespace, progress: Progress) -> Findings:
             measured = measure_point(point, budget)
             findings.grid.append(measured)
             findings.notes += [f"{name}: {why}." for name, why in measured.skipped.items()]
-    if "autocast" in parts:
-        tell(f"autocast: {AUTOCAST_POINT.name}")
-        findings.autocast.append(measure_autocast(AUTOCAST_POINT, budget))
+    if "without-loss" in parts:
+        for point in POINTS_WITHOUT_LOSS:
+            tell(f"without a loss: {point.name}")
+            findings.without_loss.append(measure_without_loss(point, budget))
     if "memory" in parts:
         for batch in BATCHES:
             for name in (OURS, EAGER):

@@ -93,6 +93,18 @@ def eager(
     return Contender(name, step, gradients_of(parameters))
 
 
+def without_loss(problem: Problem, model: nn.Module, name: str) -> Contender:
+    """The network alone, in the middle of a larger model: its output, and the gradients from one of the output."""
+    parameters, x = with_parameters(model, problem.parameters), problem.x
+    incoming = problem.y - 0.5
+
+    def step() -> None:
+        forget(parameters)
+        model(x).backward(incoming)
+
+    return Contender(name, step, gradients_of(parameters))
+
+
 def eager_again(problem: Problem) -> Contender:
     return eager(problem, AGAIN)
 

@@ -9,17 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+import torchnn
+
 from .contenders import (
     AGAIN,
     CONTENDERS,
     EAGER,
     FAST_POINTS_ONLY,
+    OURS,
     TOLERANCE_OF_BFLOAT16,
     Contender,
     bfloat16_autocast,
     check_gradients,
     eager,
     ours,
+    sequential,
+    without_loss,
 )
 from .problems import Point, make_problem
 from .unavailable import UnavailableError
@@ -134,6 +139,23 @@ def measure_autocast(point: Point, budget: float) -> Measured:
     ]
     for contender in contenders:
         check_gradients(contender, expected, TOLERANCE_OF_BFLOAT16)
+    return measure_twice_if_noisy(point, {}, lambda: timed_rounds(contenders, budget))
+
+
+def measure_without_loss(point: Point, budget: float) -> Measured:
+    """torchnn's network and eager's without a loss, from a gradient of the output to those of the parameters."""
+    problem = make_problem(point)
+    contenders = [
+        without_loss(problem, sequential(point.sizes), EAGER),
+        without_loss(problem, torchnn.MLP(point.sizes), OURS),
+        without_loss(problem, sequential(point.sizes), AGAIN),
+    ]
+    reference = contenders[0]
+    reference.step()
+    assert reference.gradients is not None
+    expected = [gradient.clone() for gradient in reference.gradients()]
+    for contender in contenders:
+        check_gradients(contender, expected)
     return measure_twice_if_noisy(point, {}, lambda: timed_rounds(contenders, budget))
 
 

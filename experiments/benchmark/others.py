@@ -75,7 +75,8 @@ def products_step(problem: Problem) -> Callable[[], object]:
         raise UnavailableError("torchnn no longer says how many rows its blocks have") from error
 
     x, weights, biases = problem.x, problem.parameters[::2], problem.parameters[1::2]
-    rows = min(len(x), rows_of_a_block(x, weights))
+    sizes = (x.shape[1], *[len(weight) for weight in weights])
+    rows = min(len(x), rows_of_a_block(len(x), sizes, x.element_size(), "cpu", waits=False))
     activations = [x.new_empty(rows, len(weight)) for weight in weights]
     deltas = [x.new_empty(rows, len(weight)) for weight in weights[:-1]]
     delta_of_output = torch.randn(rows, len(weights[-1]))

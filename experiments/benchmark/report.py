@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .accuracy import Accuracy
-from .contenders import CONTENDERS, EAGER, OURS
+from .contenders import AGAIN, CONTENDERS, EAGER, OURS
 from .measure import Measured, is_result
 from .memory import Memory
 from .problems import THREADS
@@ -32,6 +32,7 @@ class Findings:
 
     grid: list[Measured] = field(default_factory=list)
     autocast: list[Measured] = field(default_factory=list)
+    without_loss: list[Measured] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
     accuracy: list[Accuracy] = field(default_factory=list)
     training: Rows = field(default_factory=list)
@@ -39,7 +40,7 @@ class Findings:
 
     @property
     def is_result(self) -> bool:
-        return is_result([*self.grid, *self.autocast])
+        return is_result([*self.grid, *self.autocast, *self.without_loss])
 
 
 def show(console: Console, findings: Findings) -> None:
@@ -50,6 +51,8 @@ def show(console: Console, findings: Findings) -> None:
     if findings.autocast:
         names = [name for name in findings.autocast[0].names if name != EAGER]
         console.print(table_of(findings.autocast, "Speed against eager, both under bfloat16 autocast", names))
+    if findings.without_loss:
+        console.print(table_of(findings.without_loss, "The network without a loss, against eager", [OURS, AGAIN]))
     if findings.memory:
         console.print(memory_table(findings.memory))
     if findings.accuracy:
@@ -96,11 +99,12 @@ def write(folder: Path, findings: Findings) -> list[str]:
     """Write the files of a run and return their names; of a noisy run only `noisy.csv`."""
     files: dict[str, Writer] = {}
     if not findings.is_result:
-        files["noisy.csv"] = csv_writer(speed_rows([*findings.grid, *findings.autocast]))
+        files["noisy.csv"] = csv_writer(speed_rows([*findings.autocast, *findings.grid, *findings.without_loss]))
     else:
         tables = {
             "results.csv": speed_rows(findings.grid),
             "autocast.csv": speed_rows(findings.autocast),
+            "without_loss.csv": speed_rows(findings.without_loss),
             "memory.csv": memory_rows(findings.memory),
             "accuracy.csv": accuracy_rows(findings.accuracy),
             "training.csv": [{**row, **where()} for row in findings.training],

@@ -27,7 +27,14 @@ from experiments.benchmark.contenders import (
     products,
     scikit_learn,
 )
-from experiments.benchmark.measure import Measured, Rounds, is_result, measure_twice_if_noisy, timed_rounds
+from experiments.benchmark.measure import (
+    Measured,
+    Rounds,
+    is_result,
+    measure_twice_if_noisy,
+    measure_without_loss,
+    timed_rounds,
+)
 from experiments.benchmark.memory import Memory, available_bytes, measure_memory, why_no_memory
 from experiments.benchmark.problems import DEEP, Point, Problem, make_problem, why_too_large
 from experiments.benchmark.report import Findings, write
@@ -192,6 +199,12 @@ def test_a_noisy_run_leaves_the_results_alone(
     assert {path.name for path in tmp_path.iterdir()} == {"results.csv", "noisy.csv"}
     assert (tmp_path / "results.csv").read_text() == "earlier"
     assert capsys.readouterr().out.strip().splitlines()[-1].startswith("This is not a result")
+
+
+def test_the_network_without_a_loss_is_measured_against_the_same_control() -> None:
+    found = measure_without_loss(POINT, budget=0.1)
+    assert set(found.names) == {EAGER, OURS, AGAIN}
+    assert Findings(without_loss=[found]).is_result is not found.noisy
 
 
 def test_an_interruption_leaves_the_results_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 import torchnn
-from tests.networks import is_pass
+from tests.networks import assert_close, is_pass
 
 
 def with_hook(mlp: Any) -> None:
@@ -58,3 +58,16 @@ def test_an_mlp_whose_layers_were_changed_calls_them(change: Callable[[Any], Non
     assert not is_pass(mlp(x, y))
     layers: Any = mlp.layers
     torch.testing.assert_close(mlp(x, y), nn.functional.binary_cross_entropy(layers[1](layers[0](x)), y))
+
+
+def test_a_weight_that_another_network_gives() -> None:
+    network = torchnn.MLP([3, 4, 1], dtype=torch.double)
+    x, y = torch.randn(5, 3, dtype=torch.double), torch.rand(5, 1, dtype=torch.double)
+    first: Any = network.layers[0]
+    given = first.weight.detach().requires_grad_()
+    expected = network(x)
+    del first.weight
+    first.weight = 1 * given
+    assert_close([network(x)], [expected])
+    network.loss(x, y).backward()
+    assert given.grad is not None

@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from torchnn.ops.network import NetworkFunction
 from torchnn.ops.network_loss import LOSSES, cancels
 from torchnn.ops.network_plan import Plan, bytes_of_a_row
 
-PLAIN = frozenset({Tensor, torch.nn.Parameter})
+PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
 DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
 
 # Chosen by timing `block_rows` on two cores with 32 MiB of last-level cache. Small blocks spend their time starting
@@ -37,7 +37,9 @@ FEWEST_ROWS = 1024
 USUAL_CACHE = 32 * 2**20  # bytes, where the system does not tell
 WORKSPACE_BESIDE_CPU = 48 * 2**20  # bytes; a GPU wants larger blocks; not measured
 
-plan_of = functools.lru_cache(maxsize=256)(Plan)
+# A backward that has to wait for its incoming gradient keeps the activations up to this many bytes, whatever the number
+# of rows: fewer cost less to keep than to take forward once more.
+MOST_ACTIVATIONS_KEPT = 32 * 2**20
 
 
 def whole_network(
@@ -53,29 +55,28 @@ def whole_network(
     block_rows: int | None = None,
 ) -> tuple[Any, Tensor] | None:
     """Loss and output in one pass, or None where the pass is not for this call or the arguments do not fit together."""
-    if not (is_plain_eager() and are_plain(input, weights, biases)):
+    given = input, target, weight, pos_weight, *weights, *biases
+    if input is None or not (is_plain_eager() and PLAIN.issuperset(map(type, given))):
         return None
-    if loss is not None and (type(target) not in PLAIN or loss not in LOSSES or reduction not in REDUCTIONS):
-        return None
-    x, parameters, is_autocast = input, [*weights, *biases], autocast_is_on(input.device.type)
-    if is_autocast:
+    x, parameters, is_autocast, needs_gradients = input, [*weights, *biases], False, torch.is_grad_enabled()
+    if autocast_is_on(x.device.type):
+        is_autocast = True
         x, *parameters = lower_precision(x, *parameters)
         target = target if target is None else float32_precision(target)[0]
-    if any(t is not None and t.dtype != x.dtype for t in parameters):
+    described = tuple(
+        [
+            None if t is None else (t.shape, t.dtype, t.device, t.layout, needs_gradients and t.requires_grad)
+            for t in (x, target, weight, pos_weight, *parameters)
+        ]
+    )
+    plan = plan_of(described, activations, loss, reduction, block_rows, is_autocast)
+    if plan is None:
         return None
     shape = (*x.shape[:-1], weights[-1].shape[0])
-    if target is not None:
-        takes_wider = is_autocast or cancels(activations[-1], loss)
-        if not labels_fit(x, shape, target, loss, weight, pos_weight, takes_wider):
-            return None
     if len(shape) != 2:
         x, target = x.reshape(-1, x.shape[-1]), None if target is None else target.reshape(-1, shape[-1])
     if target is not None:
         weight, pos_weight = as_rows(weight, target, shape), as_rows(pos_weight, target, shape)
-    needs = (False,) * (1 + len(parameters))
-    if torch.is_grad_enabled():
-        needs = tuple([t is not None and t.requires_grad for t in (x, *parameters)])
-    plan = plan_of(activations, loss, reduction, block_rows or rows_of_a_block(x, weights), needs)
     with autocast_off(x):
         value, output, *_ = apply_plainly(NetworkFunction, plan, x, target, weight, pos_weight, *parameters)
     if len(shape) != 2:
@@ -84,51 +85,78 @@ def whole_network(
     return value, output
 
 
-def are_plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> bool:
-    """Real float tensors of torch's own classes, in the shapes of a network, on one device."""
-    if type(x) not in PLAIN or x.dtype not in DTYPES or x.layout != torch.strided or not (x.dim() and x.numel()):
+class Described(NamedTuple):
+    """What the pass asks about a tensor before it starts."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+    layout: torch.layout
+    requires_grad: bool
+
+
+@functools.lru_cache(maxsize=1024)
+def plan_of(
+    described: tuple[tuple[Any, ...] | None, ...],
+    activations: tuple[str, ...],
+    loss: str | None,
+    reduction: str,
+    block_rows: int | None,
+    is_autocast: bool,
+) -> Plan | None:
+    """The plan for x, target, weight, pos_weight, W[1] … W[L], b[1] … b[L]; None where they are not for the pass.
+
+    The answer is kept, because a training asks the same question at every step.
+    """
+    x, target, weight, pos_weight, *parameters = [None if d is None else Described(*d) for d in described]
+    num_layers = len(activations)
+    weights, biases = parameters[:num_layers], parameters[num_layers:]
+    if x is None or not is_network(x, weights, biases) or any(t and t.dtype != x.dtype for t in parameters):
+        return None
+    if loss is not None:
+        if target is None or loss not in LOSSES or reduction not in REDUCTIONS or (loss == "mse" and pos_weight):
+            return None
+        shape = (*x.shape[:-1], weights[-1].shape[0])
+        takes_wider = is_autocast or cancels(activations[-1], loss)
+        if not (is_target(target, x, shape, takes_wider) and all(is_weight(t, x, shape) for t in (weight, pos_weight))):
+            return None
+    needs = tuple(t is not None and t.requires_grad for t in (x, *parameters))
+    if block_rows is None:
+        num_rows, sizes = x.shape[:-1].numel(), (x.shape[-1], *[w.shape[0] for w in weights if w])
+        waits = any(needs) and (loss is None or reduction == "none" or x.dtype == torch.float16)
+        block_rows = rows_of_a_block(num_rows, sizes, x.dtype.itemsize, x.device.type, waits)
+    return Plan(activations, loss, reduction, block_rows, needs)
+
+
+def is_network(x: Described, weights: Sequence[Described | None], biases: Sequence[Described | None]) -> bool:
+    """Whether real numbers of rows go through weights and biases that fit together, on one device."""
+    if x.dtype not in DTYPES or x.layout != torch.strided or not (x.shape and x.shape.numel()):
         return False
-    size, device = x.shape[-1], x.device
+    size = x.shape[-1]
     for weight, bias in zip(weights, biases, strict=True):
-        if type(weight) not in PLAIN or weight.layout != torch.strided or weight.device != device or weight.dim() != 2:
+        if weight is None or weight.layout != torch.strided or weight.device != x.device or len(weight.shape) != 2:
             return False
         n_out, n_in = weight.shape
-        if n_in != size or n_out == 0 or not weight.is_floating_point():
+        if n_in != size or n_out == 0:
             return False
-        if bias is not None and (type(bias) not in PLAIN or bias.dim() > 1 or bias.device != device):
-            return False
-        if bias is not None and bias.numel() not in (1, n_out):
+        if bias and (len(bias.shape) > 1 or bias.shape.numel() not in (1, n_out) or bias.device != x.device):
             return False
         size = n_out
     return True
 
 
-def labels_fit(
-    x: Tensor,
-    shape: tuple[int, ...],
-    target: Tensor,
-    loss: str | None,
-    weight: Tensor | None,
-    pos_weight: Tensor | None,
-    takes_wider: bool,
-) -> bool:
-    """A constant target of the output's shape and dtype, or wider; weights that are constant numbers."""
-    if (
-        target.shape != shape
-        or target.device != x.device
-        or target.requires_grad
-        or (loss == "mse" and pos_weight is not None)
-    ):
-        return False
+def is_target(target: Described, x: Described, shape: tuple[int, ...], takes_wider: bool) -> bool:
+    """Whether a target is constant, of the output's shape and of its dtype, or of a wider one where that is taken."""
     is_wider = takes_wider and target.dtype == torch.float32 and x.dtype in LOW_PRECISION
-    if target.dtype != x.dtype and not is_wider:
-        return False
-    return all(t is None or is_weight(t, x.device, shape) for t in (weight, pos_weight))
+    fits = target.shape == shape and target.device == x.device and (target.dtype == x.dtype or is_wider)
+    return fits and not target.requires_grad
 
 
-def is_weight(t: Tensor, device: torch.device, shape: tuple[int, ...]) -> bool:
-    is_constant = type(t) in PLAIN and t.is_floating_point() and not t.requires_grad
-    return is_constant and t.device == device and broadcasts(t.shape, shape)
+def is_weight(t: Described | None, x: Described, shape: tuple[int, ...]) -> bool:
+    """Whether a weight of the loss is missing, or constant numbers that broadcast to its elements."""
+    if t is None:
+        return True
+    return t.dtype.is_floating_point and not t.requires_grad and t.device == x.device and broadcasts(t.shape, shape)
 
 
 def as_rows(t: Tensor | None, target: Tensor, shape: tuple[int, ...]) -> Tensor | None:
@@ -146,21 +174,17 @@ def is_plain_eager() -> bool:
     )
 
 
-def rows_of_a_block(x: Tensor, weights: Sequence[Tensor]) -> int:
-    """As many rows as keep the workspace in its share of the cache, spread evenly over the blocks."""
-    num_rows = x.shape[0]
-    if num_rows <= FEWEST_ROWS:
-        return FEWEST_ROWS
-    most = most_rows_of_a_block((x.shape[1], *[len(w) for w in weights]), x.element_size(), x.device.type)
-    return most if num_rows <= most else math.ceil(num_rows / math.ceil(num_rows / most))
+def rows_of_a_block(num_rows: int, sizes: tuple[int, ...], itemsize: int, device: str, waits: bool) -> int:
+    """As many rows as keep the workspace in its share of the cache, spread evenly over the blocks.
 
-
-@functools.lru_cache(maxsize=256)
-def most_rows_of_a_block(sizes: tuple[int, ...], itemsize: int, device: str) -> int:
-    """Rows that fit into the workspace, `FEWEST_ROWS` at least."""
+    All rows, where the backward `waits` for its incoming gradient and the activations are small enough to be kept.
+    """
+    if waits and num_rows * itemsize * sum(sizes[1:-1]) <= MOST_ACTIVATIONS_KEPT:
+        return num_rows
     share = SHARE_OF_CACHE_16_BIT if itemsize == 2 else SHARE_OF_CACHE
     workspace = share * cache_bytes() if device == "cpu" else WORKSPACE_BESIDE_CPU
-    return max(FEWEST_ROWS, int(workspace / bytes_of_a_row(sizes, itemsize)))
+    most = max(FEWEST_ROWS, int(workspace / bytes_of_a_row(sizes, itemsize)))
+    return most if num_rows <= most else math.ceil(num_rows / math.ceil(num_rows / most))
 
 
 @functools.cache

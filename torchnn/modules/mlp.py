@@ -12,6 +12,8 @@ from torchnn.functional.losses import loss_of_output
 from torchnn.functional.network import loss_of_pre_activation, mlp, mlp_loss
 from torchnn.modules.dense import Bias, DenseActivation
 
+PARAMETERS = {"weight", "bias"}
+
 
 class MLP(nn.Module):
     """A network of dense layers, a[l] = g[l](a[l−1] W[l]ᵀ + b[l]), whose every gradient is derived by hand.
@@ -100,7 +102,8 @@ class MLP(nn.Module):
                 )
         layers: Any = self.layers._modules.values()
         if not nn.modules.module._has_any_global_hook() and all(is_as_made(layer) for layer in layers):
-            network = [m.weight for m in layers], [m.bias for m in layers], [m.activation for m in layers]
+            parameters = [layer._parameters for layer in layers]  # asked directly: `layer.weight` takes twice as long
+            network = [p["weight"] for p in parameters], [p["bias"] for p in parameters], [m.activation for m in layers]
             if target is None:
                 return mlp(x, *network)
             value, output = mlp_loss(x, target, *network, loss, weight, pos_weight, reduction)
@@ -127,6 +130,7 @@ def is_as_made(layer: nn.Module) -> bool:
     """Whether calling a layer is its formula and nothing else: no hooks, no parametrisation, no replacement."""
     return (
         type(layer) is DenseActivation
+        and layer._parameters.keys() == PARAMETERS
         and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
         and "forward" not in vars(layer)
     )
