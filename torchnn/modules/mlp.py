@@ -11,6 +11,7 @@ from torchnn.functional.layers import activate
 from torchnn.functional.losses import loss_of_output
 from torchnn.functional.network import loss_of_pre_activation, mlp, mlp_loss
 from torchnn.modules.dense import Bias, DenseActivation
+from torchnn.modules.untouched import is_untouched
 
 PARAMETERS = {"weight", "bias"}
 
@@ -128,12 +129,7 @@ class MLP(nn.Module):
 
 def is_as_made(layer: nn.Module) -> bool:
     """Whether calling a layer is its formula and nothing else: no hooks, no parametrisation, no replacement."""
-    return (
-        type(layer) is DenseActivation
-        and layer._parameters.keys() == PARAMETERS
-        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
-        and "forward" not in vars(layer)
-    )
+    return type(layer) is DenseActivation and layer._parameters.keys() == PARAMETERS and is_untouched(layer)
 
 
 def gives_pre_activation(layer: nn.Module) -> TypeGuard[DenseActivation]:
