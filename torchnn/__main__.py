@@ -6,12 +6,17 @@ from collections.abc import Sequence
 
 def main(args: Sequence[str] | None = None) -> None:
     """`torchnn.cli.main`; an interruption while its libraries are still being imported prints no traceback either."""
+    words = sys.argv[1:] if args is None else list(args)
     try:
+        if words[:1] == ["check"]:  # without Lightning, which it has no use for
+            from torchnn.check.command import main as check
+
+            check(words[1:])
         from torchnn.cli import main as run
 
         run(args)
     except KeyboardInterrupt:
-        sys.stderr.write("torchnn: interrupted before training started.\n")
+        sys.stderr.write("torchnn: interrupted before anything was started.\n")
         sys.exit(130)
 
 

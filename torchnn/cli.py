@@ -16,7 +16,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from torchnn.cli_errors import OneSentenceParser, fail, options, with_flag
+from torchnn.cli_errors import fail, options, with_flag
+from torchnn.cli_parser import OneSentenceParser
 from torchnn.training.callbacks import (
     LAST,
     LearningCurve,
@@ -273,7 +274,7 @@ def main(args: Sequence[str] | None = None) -> None:
             parser_class=OneSentenceParser,
             parser_kwargs={
                 "prog": "torchnn",
-                "description": "Train and use a classifier.",
+                "description": "Train and use a classifier; `torchnn check --help`: prove a hand-written backward.",
                 "version": version("torchnn"),
             },
             trainer_defaults={"max_epochs": 200, "num_sanity_val_steps": 0, "deterministic": "warn"},

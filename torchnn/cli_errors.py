@@ -5,8 +5,6 @@ import re
 import sys
 from typing import Any, NoReturn
 
-from lightning.pytorch.cli import LightningArgumentParser
-
 IN_WORDS = {
     "NoneType": "null",
     "Sequence": "a list",
@@ -22,18 +20,6 @@ def fail(sentence: str, status: int = 2) -> NoReturn:
     """Print one sentence and exit."""
     sys.stderr.write(f"torchnn: {' '.join(sentence.split())}\n")
     sys.exit(status)
-
-
-class OneSentenceParser(LightningArgumentParser):
-    """Lightning's parser, without a page of usage before each error and without guessing at shortened flags."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.allow_abbrev = False
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        parser = getattr(ex, "subcommand_parser", None) or self
-        fail(one_sentence(message, options(parser)))
 
 
 def options(parser: Any) -> list[str]:

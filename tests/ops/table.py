@@ -80,12 +80,12 @@ def loss_cases(
 
 def weighted(op: Op) -> Op:
     """`op` with a weight by row."""
-    return lambda a, y, **options: op(a, y, WEIGHTS[0], **options)
+    return lambda a, y, **options: op(a, y, WEIGHTS[0].to(a.device), **options)
 
 
 def weighted_by_class(op: Op) -> Op:
     """`op` with a weight by row and one by class."""
-    return lambda a, y, **options: op(a, y, WEIGHTS[0], pos_weight=WEIGHTS[1], **options)
+    return lambda a, y, **options: op(a, y, WEIGHTS[0].to(a.device), pos_weight=WEIGHTS[1].to(a.device), **options)
 
 
 def two_probabilities() -> list[Tensor]:

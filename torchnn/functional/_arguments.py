@@ -46,6 +46,9 @@ def apply(function: type[Function], traceable: type[Function], *args: Any) -> Te
     chosen: Any = function
     if torch.compiler.is_compiling():
         chosen = traceable
+        # Inside a traced torch.func.grad, torch 2.13 says of an input that no operation made that it needs no gradient,
+        # once another input is the result of a Function: its gradient would come out as zero.
+        args = tuple(t.view_as(t) if isinstance(t, Tensor) else t for t in args)
     elif torch._C._are_functorch_transforms_active() and _forward_mode_is_nested():
         plain: Tensor = chosen.forward(*args)
         return plain
@@ -134,7 +137,8 @@ def check_loss(name: str, input: Tensor, target: Tensor, weight: Tensor | None, 
 
 def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
     """Whether a tensor of `shape` broadcasts to the shape `to` itself."""
-    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
+    pairs = zip(shape[::-1], to[::-1], strict=False)
+    return len(shape) <= len(to) and all(a == 1 or a == b for a, b in pairs)  # `in` fails on sizes that are traced
 
 
 def check_constant(name: str, argument: str, value: Tensor | None, input: Tensor) -> None:

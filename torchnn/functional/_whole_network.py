@@ -56,6 +56,8 @@ def whole_network(
 ) -> tuple[Any, Tensor] | None:
     """Loss and output in one pass, or None where the pass is not for this call or the arguments do not fit together."""
     given = input, target, weight, pos_weight, *weights, *biases
+    if any(type(name) not in (str, type(None)) for name in (loss, reduction)):  # what is kept of calls has to be hashed
+        return None
     if input is None or not (is_plain_eager() and PLAIN.issuperset(map(type, given))):
         return None
     x, parameters, is_autocast, needs_gradients = input, [*weights, *biases], False, torch.is_grad_enabled()
@@ -110,8 +112,10 @@ def plan_of(
     """
     x, target, weight, pos_weight, *parameters = [None if d is None else Described(*d) for d in described]
     num_layers = len(activations)
-    weights, biases = parameters[:num_layers], parameters[num_layers:]
-    if x is None or not is_network(x, weights, biases) or any(t and t.dtype != x.dtype for t in parameters):
+    weights, biases = [w for w in parameters[:num_layers] if w], parameters[num_layers:]
+    if x is None or len(weights) != num_layers or not is_network(x, weights, biases):
+        return None
+    if any(t and t.dtype != x.dtype for t in parameters):
         return None
     if loss is not None:
         if target is None or loss not in LOSSES or reduction not in REDUCTIONS or (loss == "mse" and pos_weight):
@@ -122,19 +126,19 @@ def plan_of(
             return None
     needs = tuple(t is not None and t.requires_grad for t in (x, *parameters))
     if block_rows is None:
-        num_rows, sizes = x.shape[:-1].numel(), (x.shape[-1], *[w.shape[0] for w in weights if w])
+        num_rows, sizes = x.shape[:-1].numel(), (x.shape[-1], *[w.shape[0] for w in weights])
         waits = any(needs) and (loss is None or reduction == "none" or x.dtype == torch.float16)
         block_rows = rows_of_a_block(num_rows, sizes, x.dtype.itemsize, x.device.type, waits)
     return Plan(activations, loss, reduction, block_rows, needs)
 
 
-def is_network(x: Described, weights: Sequence[Described | None], biases: Sequence[Described | None]) -> bool:
+def is_network(x: Described, weights: Sequence[Described], biases: Sequence[Described | None]) -> bool:
     """Whether real numbers of rows go through weights and biases that fit together, on one device."""
     if x.dtype not in DTYPES or x.layout != torch.strided or not (x.shape and x.shape.numel()):
         return False
     size = x.shape[-1]
     for weight, bias in zip(weights, biases, strict=True):
-        if weight is None or weight.layout != torch.strided or weight.device != x.device or len(weight.shape) != 2:
+        if weight.layout != torch.strided or weight.device != x.device or len(weight.shape) != 2:
             return False
         n_out, n_in = weight.shape
         if n_in != size or n_out == 0:

@@ -1,0 +1,214 @@
+"""Positive controls: torch's own operations, and Functions written correctly in five styles."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from torchnn.check.own import normal
+
+
+class Control(NamedTuple):
+    """What is checked, its reference and its inputs; which properties its style cannot have."""
+
+    name: str
+    target: Any
+    reference: Any
+    make_inputs: Callable[..., Any]
+    cannot: frozenset[str] = frozenset()
+
+
+def layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.sigmoid(functional.linear(x, weight, bias))
+
+
+LAYER = normal((5, 3), (4, 3), (4,))
+
+
+def no_autocast() -> Any:
+    return torch.autocast("cpu", enabled=False)
+
+
+def lowered(*tensors: Tensor) -> list[Tensor]:
+    """As autocast lowers the inputs of a product."""
+    if not torch.is_autocast_enabled("cpu"):
+        return list(tensors)
+    dtype = torch.get_autocast_dtype("cpu")
+    return [t if t.dtype == torch.float64 else t.to(dtype) for t in tensors]
+
+
+def layer_backward(grad_output: Tensor, saved: tuple[Tensor, ...], needs: tuple[bool, ...]) -> Any:
+    """δ = ∂𝓛/∂a · a(1 − a), and its three products, for any number of leading dimensions."""
+    x, weight, a = saved
+    with no_autocast():
+        delta = grad_output * a * (1 - a)
+        rows, x_rows = delta.reshape(-1, delta.shape[-1]), x.reshape(-1, x.shape[-1])
+        return (
+            delta @ weight if needs[0] else None,
+            rows.T @ x_rows if needs[1] else None,
+            rows.sum(0) if needs[2] else None,
+        )
+
+
+class Apart(Function):
+    """forward and setup_context apart, with a rule for vmap."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return layer(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        x, weight, _ = inputs
+        ctx.save_for_backward(x, weight, output)
+        ctx.save_for_forward(x, weight, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        return layer_backward(grad_output, ctx.saved_tensors, ctx.needs_input_grad)
+
+
+class WithJvp(Apart):
+    """The same with forward mode, which torch.compile does not take."""
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor | None, dweight: Tensor | None, dbias: Tensor | None) -> Tensor:
+        x, weight, a = ctx.saved_tensors
+        dz = torch.zeros_like(a)
+        dz = dz if dx is None else dz + dx @ weight.T
+        dz = dz if dweight is None else dz + x @ dweight.T
+        dz = dz if dbias is None else dz + dbias
+        tangent: Tensor = dz * a * (1 - a)
+        return tangent
+
+
+class Combined(Function):
+    """forward(ctx, …) in one, the older style."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        output = layer(x, weight, bias)
+        ctx.save_for_backward(x, weight, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        return layer_backward(grad_output, ctx.saved_tensors, ctx.needs_input_grad)
+
+
+class Once(Function):
+    """A backward that says that it cannot be differentiated again."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        output = layer(x, weight, bias)
+        ctx.save_for_backward(x, weight, output * (1 - output))
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        x, weight, slope = ctx.saved_tensors
+        with no_autocast():
+            delta = grad_output * slope
+            rows = delta.reshape(-1, delta.shape[-1])
+            needs = ctx.needs_input_grad
+            return (
+                delta @ weight if needs[0] else None,
+                rows.T @ x.reshape(-1, x.shape[-1]) if needs[1] else None,
+                rows.sum(0) if needs[2] else None,
+            )
+
+
+@torch.library.custom_op("torchnn_tests::layer", mutates_args=())
+def custom_layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return layer(x, weight, bias)
+
+
+@custom_layer.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+def _save(ctx: Any, inputs: Any, output: Tensor) -> None:
+    x, weight, _ = inputs
+    ctx.save_for_backward(x, weight, output)
+
+
+def _backward(ctx: Any, grad_output: Tensor) -> Any:
+    return layer_backward(grad_output, ctx.saved_tensors, ctx.needs_input_grad)
+
+
+custom_layer.register_autograd(_backward, setup_context=_save)
+
+
+def by_door(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """As a library calls it: the door lowers the inputs under autocast."""
+
+    def door(*inputs: Tensor) -> Any:
+        return apply(*lowered(*inputs))
+
+    return door
+
+
+TRANSFORMS = {"vmap", "func_grad", "per_sample_gradients", "jacobian", "hessian", "compiled_func_grad", "forward_mode"}
+NO_FUNCTION = {"raw_gradients", "saved_tensors"}
+COMPILED = {"compiled", "compiled_dynamic", "graph_breaks"}
+
+
+def classes(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> tuple[Tensor, ...]:
+    logits = torch.randn(5, 3, generator=generator, dtype=torch.float64).to(device, dtype)
+    return logits, torch.tensor([0, 2, 1, 1, 0], device=device)
+
+
+STYLES = [
+    Control("apart", by_door(Apart.apply), layer, LAYER, frozenset({"forward_mode"})),
+    Control("with jvp", by_door(WithJvp.apply), layer, LAYER, frozenset(COMPILED)),
+    Control("combined", by_door(Combined.apply), layer, LAYER, frozenset(TRANSFORMS)),
+    Control(
+        "once_differentiable",
+        by_door(Once.apply),
+        layer,
+        LAYER,
+        frozenset({*TRANSFORMS, "second_order", "second_order_in_graph"}),
+    ),
+    Control("custom_op", by_door(custom_layer), layer, LAYER, frozenset({*TRANSFORMS, "onnx"})),
+]
+
+ONE_INPUT = frozenset({*NO_FUNCTION, "frozen_inputs"})
+
+TORCH = [
+    Control("linear", functional.linear, lambda x, w, b: x @ w.T + b, LAYER, frozenset(NO_FUNCTION)),
+    Control("sigmoid", torch.sigmoid, lambda z: 1 / (1 + torch.exp(-z)), normal((5, 4)), ONE_INPUT),
+    Control("softplus", functional.softplus, lambda z: torch.log1p(torch.exp(z)), normal((5, 4)), ONE_INPUT),
+    Control(
+        "layer_norm",
+        lambda x, w, b: functional.layer_norm(x, (4,), w, b),
+        lambda x, w, b: (x - x.mean(-1, True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt() * w + b,
+        normal((5, 4), (4,), (4,)),
+        frozenset(NO_FUNCTION),
+    ),
+    Control(
+        "cross_entropy",
+        functional.cross_entropy,
+        lambda z, y: -torch.log_softmax(z, -1).gather(-1, y[..., None]).mean(),
+        classes,
+        frozenset({*ONE_INPUT, "grad_strides"}),
+    ),
+    Control(
+        "scaled_dot_product_attention",
+        functional.scaled_dot_product_attention,
+        lambda q, k, v: torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, -1) @ v,
+        normal((2, 3, 5, 4), (2, 3, 6, 4), (2, 3, 6, 4)),
+        frozenset({*NO_FUNCTION, "second_order", "second_order_in_graph", "forward_mode", "jacobian", "hessian"}),
+    ),
+    Control("nn.Linear", nn.Linear(3, 4), functional.linear, normal((5, 3)), frozenset(NO_FUNCTION)),
+]

@@ -1,0 +1,92 @@
+"""Time and memory against the reference: reported, never judged."""
+
+import gc
+import statistics
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from torchnn.check.findings import Findings, is_property
+from torchnn.check.subject import Subject
+from torchnn.check.tensors import Call, Inputs, NotApplicable, gradients_of, outputs_of
+
+ROUNDS, SHORTEST = 15, 2e-3
+
+
+@is_property(cause="", mend="", needs=(), is_slow=True, is_judged=False)
+def time_taken(subject: Subject, findings: Findings) -> None:
+    """Forward and backward in float32, in turn; medians of 15 rounds."""
+    if not subject.has_reference:
+        raise NotApplicable("there is no reference")
+    inputs = subject.cases(torch.float32)[-1]
+    steps = [step_of(call, subject, inputs) for call in (subject.call, subject.reference)]
+    repeats = [max(1, int(SHORTEST / max(seconds(step, 3), 1e-9))) for step in steps]
+    rounds = [[seconds(step, n) for step, n in zip(steps, repeats, strict=True)] for _ in range(ROUNDS)]
+    ratio = statistics.median(ours / theirs for ours, theirs in rounds)
+    median = statistics.median(ours for ours, _ in rounds)
+    findings.note(f"reported, not judged: {1e6 * median:.0f} µs a step, {ratio:.2f} times the reference's")
+
+
+def step_of(call: Call, subject: Subject, inputs: Inputs) -> Callable[[], object]:
+    incoming = subject.incoming(outputs_of(call, inputs))
+    return lambda: gradients_of(outputs_of(call, inputs), inputs, incoming)
+
+
+def seconds(step: Callable[[], object], times: int) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
+        step()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return (time.perf_counter() - start) / times
+
+
+@is_property(cause="", mend="", needs=(), is_slow=True, is_judged=False)
+def peak_memory(subject: Subject, findings: Findings) -> None:
+    """Most bytes alive at once that a step made, in float32."""
+    inputs = subject.cases(torch.float32)[-1]
+    ours = peak_of(subject.call, subject, inputs)
+    text = f"reported, not judged: at most {ours:,} bytes at once"
+    if subject.has_reference:
+        text += f", the reference {peak_of(subject.reference, subject, inputs):,}"
+    findings.note(text)
+
+
+def peak_of(call: Call, subject: Subject, inputs: Inputs) -> int:
+    incoming = subject.incoming(outputs_of(call, inputs))
+    gc.collect()
+    with Alive(inputs) as alive:
+        gradients_of(outputs_of(call, inputs), inputs, incoming)
+    return int(alive.peak)
+
+
+class Alive(TorchDispatchMode):
+    """Bytes of the storages that operations made and that are still referred to."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.known = {t.untyped_storage().data_ptr() for t in inputs if isinstance(t, Tensor)}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for t in torch.utils._pytree.tree_leaves(result):
+            if isinstance(t, Tensor) and (address := t.untyped_storage().data_ptr()) and address not in self.known:
+                self.add(t.untyped_storage(), address)
+        return result
+
+    def add(self, storage: torch.UntypedStorage, address: int) -> None:
+        self.known.add(address)
+        size = storage.nbytes()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self.remove, address, size)
+
+    def remove(self, address: int, size: int) -> None:
+        self.known.discard(address)
+        self.now -= size
