@@ -39,7 +39,7 @@ WORKSPACE_BESIDE_CPU = 48 * 2**20  # bytes; a GPU wants larger blocks; not measu
 
 # A backward that has to wait for its incoming gradient keeps the activations up to this many bytes, whatever the number
 # of rows: fewer cost less to keep than to take forward once more.
-MOST_ACTIVATIONS_KEPT = 32 * 2**20
+MOST_ACTIVATIONS_KEPT = 48 * 2**20
 
 
 def whole_network(

@@ -27,7 +27,7 @@ def mlp(
         biases: b[1] … b[L], each (n[l],), (1,), () or None; None for no bias anywhere.
         activations: g[1] … g[L] by name, or one name for all layers.
 
-    The whole network is one node of the graph. Up to 32 MiB of activations are kept for the backward; where there are
+    The whole network is one node of the graph. Up to 48 MiB of activations are kept for the backward; where there are
     more, nothing is kept but input, parameters and output, and the backward takes the rows forward once more, block by
     block: memory does not grow with the rows.
 
