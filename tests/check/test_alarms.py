@@ -158,3 +158,21 @@ def test_inputs_that_are_not_what_was_asked_for(make_inputs: Any, says: str) -> 
 def test_nothing_is_judged_only_by_saying_so() -> None:
     with pytest.raises(WrongUseError, match="nothing would be checked"):
         check_backward(torch.square, None, Z, only=[])
+
+
+def test_a_large_gradient_beside_it_does_not_hide_a_wrong_small_one() -> None:
+    class Uneven(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, b: Tensor) -> Tensor:
+            ctx.save_for_backward(x, b)
+            return 1e8 * x.sum() + 1e-3 * b.sum()
+
+        @staticmethod
+        def backward(ctx: Any, grad_output: Tensor) -> Any:
+            x, b = ctx.saved_tensors
+            return grad_output * 1e8 * torch.ones_like(x), grad_output * 1.01e-3 * torch.ones_like(b)
+
+    report = check_backward(
+        apply(Uneven), lambda x, b: 1e8 * x.sum() + 1e-3 * b.sum(), normal((5, 3), (4,)), quick=True
+    )
+    assert report.failures == ["gradient"]

@@ -23,7 +23,7 @@ class Findings:
         self.worst: Error | None = None
         self.failures: list[tuple[int, str]] = []
         self.notes: list[str] = []
-        self.scales: dict[tuple[int, ...], float] = {}
+        self.sizes: dict[tuple[int, ...], tuple[Inputs, list[tuple[torch.Size, float]]]] = {}
 
     def fail(self, message: str, inputs: Inputs = ()) -> None:
         """Something is wrong, on these inputs."""
@@ -43,19 +43,25 @@ class Findings:
     ) -> bool:
         """Whether tensors in float64 are what they should be; a failure is noted."""
         relative = RELATIVE_NUMERICAL if is_numerical else RELATIVE
-        scale = self.scale(inputs)
-        errors = [judge(a, b, b.dtype, scale, relative) for a, b in zip(given, expected, strict=True)]
+        pairs = zip(given, expected, strict=True)
+        errors = [judge(a, b, b.dtype, self.scale(b, inputs), relative) for a, b in pairs]
         return self.record(what, errors, inputs)
 
-    def scale(self, inputs: Inputs) -> float:
-        """Rounding is of this size even where a result is zero: the gradient of a softmax from ones, for one."""
-        key = tuple(id(t) for t in inputs)
-        if key not in self.scales:
+    def scale(self, expected: Tensor, inputs: Inputs) -> float:
+        """How large a result usually is: rounding is of that size where it is zero, as a softmax's gradient from ones.
+
+        That of the outputs and gradients of the same shape; a gradient of gradients is compared with all of them.
+        """
+        key = tuple(map(id, inputs))
+        if key not in self.sizes:
             try:
-                self.scales[key] = self.subject.scale(inputs) if inputs else 0.0
+                sizes = self.subject.sizes(inputs) if inputs else []
             except Exception:  # a reference that does not run on these inputs is somebody else's to tell
-                self.scales[key] = 0.0
-        return self.scales[key]
+                sizes = []
+            self.sizes[key] = inputs, sizes  # kept, so that nothing else gets their identity
+        sizes = self.sizes[key][1]
+        alike = [size for shape, size in sizes if shape == expected.shape]
+        return max(alike or [size for _, size in sizes], default=0.0)
 
     def compare_rounded(
         self,

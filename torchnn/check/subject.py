@@ -105,11 +105,11 @@ class Subject:
         generator = self.generator()
         return [random_like(t, generator) for t in outputs]
 
-    def scale(self, inputs: Inputs) -> float:
-        """The size of numbers that meet in a call: its values and its gradients from random incoming ones."""
+    def sizes(self, inputs: Inputs) -> list[tuple[torch.Size, float]]:
+        """Shape and largest element of each output, and of each gradient from random incoming ones."""
         outputs = outputs_of(self.reference, fresh(inputs))
         grads = gradients(self.reference, fresh(inputs), self.incoming(outputs))
-        return max((float(t.detach().abs().max()) for t in (*outputs, *grads) if t.numel()), default=0.0)
+        return [(t.shape, float(t.detach().abs().max())) for t in (*outputs, *grads) if t.numel()]
 
     def expected_gradients(self, inputs: Inputs, incoming: Sequence[Tensor]) -> list[Tensor]:
         """The gradients by the reference, or by central differences."""
