@@ -1,10 +1,9 @@
 """The `torchnn` command: Lightning's command line over `BinaryClassifier` and `TabularDataModule`."""
 
-import csv
 import logging
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 
 from torchnn.cli_errors import fail, options, with_flag
 from torchnn.cli_parser import OneSentenceParser
+from torchnn.tables import TableError
 from torchnn.training.callbacks import (
     LAST,
     LearningCurve,
@@ -31,6 +31,7 @@ from torchnn.training.checkpoints import CheckpointError, find_checkpoint, read_
 from torchnn.training.classifier import BinaryClassifier
 from torchnn.training.data import TabularDataModule
 from torchnn.training.optimisers import ScheduleError
+from torchnn.training.predictions import PredictionFile
 
 REPORTED = ("accuracy", "auroc", "log_loss", "average_precision", "f1", "calibration_error")
 MONITORED = ("val_loss", "train_loss", *(f"val_{name}" for name in REPORTED))
@@ -44,8 +45,19 @@ HARMLESS = (
     r".*Checkpoint directory .* exists and is not empty.*",  # nothing in it is replaced
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's to mend
 )
-MAY_CHANGE = ("threshold", "batch_size")  # of a trained model, without making it another one
-DATA_DECIDES = "in_features"  # the hyper-parameter that no flag sets
+MAY_CHANGE = ("threshold", "batch_size", "part")  # of a trained model, without making it another one
+# What another table than that of the training may be read by.
+OF_ANOTHER_TABLE = (
+    "path",
+    "id_column",
+    "weight_column",
+    "delimiter",
+    "decimal",
+    "encoding",
+    "time_format",
+    "max_columns",
+)
+DATA_DECIDES = {"num_features": "in_features", "plain_schema": "schema"}  # hyper-parameters that no flag sets
 
 
 class TorchnnCLI(LightningCLI):
@@ -77,7 +89,8 @@ class TorchnnCLI(LightningCLI):
                 "checkpoint.filename": "best-{epoch}",
             }
         )
-        parser.link_arguments("data.num_features", f"model.{DATA_DECIDES}", apply_on="instantiate")
+        for source, target in DATA_DECIDES.items():
+            parser.link_arguments(f"data.{source}", f"model.{target}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
@@ -94,13 +107,14 @@ class TorchnnCLI(LightningCLI):
         path = find_checkpoint(wanted, Path(config.trainer.default_root_dir or "."))
         self.checkpoint = read_checkpoint(path)
         config.ckpt_path = str(path)
+        another_table = self._adopt_table(config.data, path)
         for group, saved in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
             for name, trained in self.checkpoint.get(saved, {}).items():
-                if name == DATA_DECIDES or name not in config[group]:
+                if name in DATA_DECIDES.values() or name not in config[group]:
                     continue
                 given = config[group][name]
                 if self._is_set(group, name) and plain(given) != plain(trained):
-                    if name in MAY_CHANGE and subcommand != "fit":
+                    if subcommand != "fit" and (name in MAY_CHANGE or (another_table and name in OF_ANOTHER_TABLE)):
                         continue
                     flag = f"--{group}.{name} {given}"
                     raise CheckpointError(
@@ -109,6 +123,18 @@ class TorchnnCLI(LightningCLI):
                 config[group][name] = trained
         if wanted != str(path):
             sys.stderr.write(f"torchnn: {subcommand} takes {path}\n")
+
+    def _adopt_table(self, data: Any, path: Path) -> bool:
+        """Let a table be read as the checkpoint's model knows it; whether it is another one than it was trained on."""
+        assert self.checkpoint is not None
+        data.schema = self.checkpoint["hyper_parameters"].get("schema")
+        trained_on = self.checkpoint.get("datamodule_hyper_parameters", {})
+        another_table = self._is_set("data", "path") and plain(data.path) != plain(trained_on.get("path"))
+        if another_table and self.config.subcommand != "fit":
+            data.part = "all"  # nothing of it was trained on, so nothing has to be left out
+        elif "path" not in trained_on and not another_table:
+            raise CheckpointError(f"{path} was trained on a table in memory: give --data.path.")
+        return another_table
 
     def _is_set(self, group: str, name: str) -> bool:
         """Whether a hyper-parameter was given by flag, or differs from its default because a file gave it."""
@@ -125,6 +151,11 @@ class TorchnnCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse what would train, judge or report nothing, and judge each metric in its own direction."""
         config = self.config[self.config.subcommand]
+        output = config.get("output")
+        try:
+            self.prediction_file = PredictionFile(Path(output)) if output else None
+        except ValueError as error:
+            fail(f"--output {error}")
         if config.trainer.barebones:
             fail("--trainer.barebones switches off the metrics that torchnn reports: leave it out.")
         if config.trainer.max_epochs == 0 or config.trainer.max_steps == 0:
@@ -151,11 +182,18 @@ class TorchnnCLI(LightningCLI):
         except ValueError as error:
             fail(with_flag(str(error), options(self._parser(self.config.subcommand))))
         if self.checkpoint is not None:
-            trained, given = self.checkpoint["hyper_parameters"][DATA_DECIDES], self.datamodule.num_features
-            if trained != given:
-                raise CheckpointError(
-                    f"the checkpoint takes {trained} columns, the data has {given}: use the data it was trained on."
-                )
+            self._check_same_table()
+
+    def _check_same_table(self) -> None:
+        """Refuse held-out rows of a table that is no longer what the checkpoint was trained on."""
+        assert self.checkpoint is not None
+        trained = self.checkpoint.get("datamodule_hyper_parameters", {}).get("fingerprint")
+        given = self.datamodule.hparams.get("fingerprint")
+        if not self.datamodule.evaluates_all and trained != given:
+            raise CheckpointError(
+                f"{self.datamodule.hparams['path']} has changed since the checkpoint was trained on it, so nobody "
+                "knows which rows were held out: give --data.part all to take all of them, or the table as it was."
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self._get(self.config_init, "trainer")
@@ -164,9 +202,11 @@ class TorchnnCLI(LightningCLI):
             if config[quiet_when_piped] is None:
                 kwargs[quiet_when_piped] = on_terminal
         callbacks = [StopOnNaN(), LearningCurve(), RocPicture()]
+        if self.prediction_file is not None:
+            config.logger = False  # nothing but the file was asked for
         if config.logger is False:
-            if self.subcommand == "predict":
-                fail("--trainer.logger false leaves predict without a run folder to write into: leave it out.")
+            if self.subcommand == "predict" and self.prediction_file is None:
+                fail("--trainer.logger false leaves predict without a run folder to write into: give --output.")
             self.save_config_callback = None  # it would write beside the user's files, where there is no run folder
         elif not config.fast_dev_run:
             callbacks.append(LearningRateMonitor(logging_interval="epoch"))
@@ -215,12 +255,22 @@ class TorchnnCLI(LightningCLI):
         self._report("test")
 
     def predict(self, ckpt_path: str | None, **kwargs: Any) -> None:
-        """Write row number, probability and label of the held-out rows to `predictions.csv` in the run folder."""
-        batches: Any = self.trainer.predict(**kwargs, ckpt_path=ckpt_path, weights_only=True)
-        folder = run_folder(self.trainer)
-        if folder is not None:
-            write_predictions(folder / "predictions.csv", batches, self.datamodule.table.classes)
-            print(f"predictions {folder / 'predictions.csv'}")
+        """Write number or id, probability and label of each row to --output, or to the run folder."""
+        if self.prediction_file is None:
+            folder = run_folder(self.trainer)
+            self.prediction_file = PredictionFile((folder or Path()) / "predictions.csv")
+        self.trainer.callbacks.append(self.prediction_file)  # type: ignore[attr-defined]
+        self.trainer.predict(**kwargs, ckpt_path=ckpt_path, weights_only=True, return_predictions=False)
+        if self.trainer.is_global_zero:
+            print(f"predictions {self.prediction_file.path}")
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            parser.add_argument(
+                "--output", type=str | None, default=None, help="new .csv, .tsv or .parquet; null for the run folder"
+            )
+        return parser
 
     def _report(self, stage: str) -> None:
         if not self.trainer.is_global_zero:
@@ -238,16 +288,6 @@ class TorchnnCLI(LightningCLI):
 def plain(value: Any) -> Any:
     """A tuple as the list that a file would hold; anything else as it is."""
     return list(value) if isinstance(value, tuple) else value
-
-
-def write_predictions(path: Path, batches: Sequence[Mapping[str, Any]], classes: tuple[str, str]) -> None:
-    """Write a table with the columns row, probability (of class 1) and label (a name of `classes`)."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["row", "probability", "label"])
-        for batch in batches:
-            rows = zip(batch["row"].tolist(), batch["probability"].tolist(), batch["label"].tolist(), strict=True)
-            writer.writerows((row, probability, classes[label]) for row, probability, label in rows)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -279,7 +319,7 @@ def main(args: Sequence[str] | None = None) -> None:
             },
             trainer_defaults={"max_epochs": 200, "num_sanity_val_steps": 0, "deterministic": "warn"},
         )
-    except (CheckpointError, ScheduleError, TrainingDivergedError, MisconfigurationException) as error:
+    except (CheckpointError, ScheduleError, TableError, TrainingDivergedError, MisconfigurationException) as error:
         fail(str(error))
     except OSError as error:
         if error.filename is None:

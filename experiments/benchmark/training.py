@@ -12,9 +12,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from torchnn.tables.table import Table
 from torchnn.training import BinaryClassifier
 from torchnn.training.batches import BatchLoader
-from torchnn.training.tables import Table
 
 from .contenders import sequential
 from .problems import Point, make_problem
@@ -73,7 +73,7 @@ def measure_training(num_rows: int = ROWS) -> Training:
     table = Table(problem.x, problem.y.squeeze(1), tuple(f"x{i}" for i in range(SIZES[0])), ("no", "yes"))
     our_data = BatchLoader(table, torch.arange(num_rows), BATCH, shuffle_seed=0)
     our_model = BinaryClassifier(SIZES[0], SIZES[1:-1], lr=LR, weight_decay=WEIGHT_DECAY)
-    our_model.standardise.fit(problem.x)
+    our_model.preprocess.fit(problem.x)
     of_plain = rows_per_second(PlainClassifier(), plain_data, num_rows)
     return Training(rows_per_second(our_model, our_data, num_rows), of_plain)
 

@@ -6,7 +6,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from torchnn.training.tables import Table
+from torchnn.tables.table import Table
 
 
 def table(num_rows: int) -> Table:

@@ -18,8 +18,8 @@ def test_training_fits_the_standardisation_on_training_rows_only_and_keeps_it(tm
     data, model = TabularDataModule(), BinaryClassifier(30)
     trainer(tmp_path, max_epochs=1).fit(model, data)
     train = data.table.features[data.rows["train"]].double()
-    torch.testing.assert_close(model.standardise.mean, train.mean(0).float())
-    torch.testing.assert_close(model.standardise.scale, train.std(0, correction=0).float())
+    torch.testing.assert_close(model.preprocess.mean, train.mean(0).float())
+    torch.testing.assert_close(model.preprocess.scale, train.std(0, correction=0).float())
     raw = data.table.features[:3]
     by_hand = model.network((raw - train.mean(0).float()) / train.std(0, correction=0).float())
     torch.testing.assert_close(model(raw), by_hand)
@@ -53,7 +53,7 @@ def test_the_metrics_are_those_of_scikit_learn(tmp_path: Path) -> None:
 
 def test_a_step_of_the_classifier_is_a_step_of_autograd() -> None:
     data, model = TabularDataModule(), BinaryClassifier(30, hidden_sizes=[8])
-    model.standardise.fit(data.train_features)
+    model.preprocess.fit(data.training_features())
     model.double()
     twin = sequential([30, 8, 1]).double()
     with torch.no_grad():
@@ -62,7 +62,7 @@ def test_a_step_of_the_classifier_is_a_step_of_autograd() -> None:
     model.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     batch = next(iter(data.train_dataloader()))
     loss = model.training_step(batch._replace(features=batch.features.double(), target=batch.target.double()), 0)
-    x = model.standardise(batch.features.double())
+    x = model.preprocess(batch.features.double())
     expected = torch.nn.BCELoss()(twin(x), batch.target.double().unsqueeze(1))
     torch.testing.assert_close(loss, expected)
     ours = torch.autograd.grad(loss, list(model.network.parameters()))
@@ -133,12 +133,12 @@ class Pairs:
 
 def test_loaders_of_pairs_train_and_say_that_nothing_is_standardised(tmp_path: Path) -> None:
     data, model = TabularDataModule(), BinaryClassifier(30)
-    features, target = data.train_features, data.table.target[data.rows["train"]]
+    features, target = next(data.training_features()), data.table.target[data.rows["train"]]
     loader = Pairs(features, target)
     with pytest.warns(UserWarning, match="nothing is standardised"):
         trainer(tmp_path, max_epochs=1).fit(model, loader, loader)
     model = BinaryClassifier(30)
-    model.standardise.fit(features)
+    model.preprocess.fit(features)
     run = trainer(tmp_path, max_epochs=3)
     run.fit(model, loader, loader)
     assert run.callback_metrics["val_auroc"] > 0.98

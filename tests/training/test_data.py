@@ -7,10 +7,10 @@ import torch
 from sklearn.preprocessing import StandardScaler
 
 from tests.training.helpers import table
+from torchnn.tables.split import split_by_class
 from torchnn.training import TabularDataModule
 from torchnn.training.batches import BatchLoader
-from torchnn.training.data import split_by_class
-from torchnn.training.standardise import Standardise
+from torchnn.training.preprocess import Preprocess
 
 
 def test_the_split_is_stratified_disjoint_and_repeatable() -> None:
@@ -31,7 +31,7 @@ def test_the_fractions_are_those_asked_for() -> None:
 
 def test_standardisation_equals_scikit_learns_and_survives_a_constant_column() -> None:
     features = torch.randn(50, 3) * torch.tensor([1.0, 1e4, 0.0]) + torch.tensor([0.0, 1e6, 5.0])
-    standardise = Standardise(3)
+    standardise = Preprocess(3)
     standardise.fit(features)
     expected = torch.from_numpy(StandardScaler().fit_transform(features.double().numpy())).float()
     torch.testing.assert_close(standardise(features), expected, rtol=1e-4, atol=1e-4)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from torchnn.training.tables import Table
+from torchnn.tables.table import Table
 
 EPOCHS_OF_A_SEED = 2**31  # seeds are below 2**32, so that no two orders of any two seeds share a generator
 
@@ -18,11 +18,13 @@ class Batch(NamedTuple):
         row: position of each row in its table, int64, shape (rows,).
         features: shape (rows, columns).
         target: shape (rows,).
+        weight: of each row in the loss, shape (rows,); None for 1.
     """
 
     row: Tensor
     features: Tensor
     target: Tensor
+    weight: Tensor | None = None
 
 
 def as_batch(batch: Any) -> Batch:
@@ -94,4 +96,5 @@ class BatchLoader:
         all_rows = self.rows_of_this_rank()
         for start in range(0, len(all_rows), self.batch_size):
             rows = all_rows[start : start + self.batch_size]
-            yield Batch(rows, self.table.features[rows], self.table.target[rows])
+            weight = None if self.table.weight is None else self.table.weight[rows]
+            yield Batch(rows, self.table.features[rows], self.table.target[rows], weight)

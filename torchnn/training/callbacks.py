@@ -65,13 +65,19 @@ class StopOnNaN(Callback):
 
 def likely_cause(trainer: pl.Trainer) -> str:
     """Why a loss stopped being a number: the data, if they can be looked at, else the learning rate."""
-    features = getattr(getattr(trainer, "datamodule", None), "train_features", None)
-    if features is not None and not bool(torch.isfinite(features).all()):
+    training_features = getattr(getattr(trainer, "datamodule", None), "training_features", None)
+    may_be_missing = getattr(trainer.lightning_module, "schema", None) is not None
+    if training_features is not None and not may_be_missing and not all(map(all_finite, training_features())):
         return "the features hold values that are no finite numbers"
     if any(p.dtype == torch.float16 for p in trainer.lightning_module.parameters()):
         return "float16 ends at 65504, use --trainer.precision 16-mixed or bf16-mixed"
     rate = trainer.optimizers[0].param_groups[0]["lr"]
     return f"the learning rate {rate:g} is probably too high, lower --model.lr"
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether there is no NaN and no infinity."""
+    return bool(torch.isfinite(values).all())
 
 
 class LearningCurve(Callback):

@@ -1,38 +1,41 @@
-"""The classifier: an `MLP` with its standardisation, trained by Lightning through the hand-derived backward."""
+"""The classifier: an `MLP` with its preprocessing, trained by Lightning through the hand-derived backward."""
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torchmetrics import MetricCollection
-from torchmetrics.classification import (
-    BinaryAccuracy,
-    BinaryAUROC,
-    BinaryAveragePrecision,
-    BinaryCalibrationError,
-    BinaryF1Score,
-    BinaryROC,
-)
+from torchmetrics.classification import BinaryROC
 
 from torchnn.functional import binary_cross_entropy
-from torchnn.functional.network import check_loss_name
 from torchnn.modules.mlp import MLP
+from torchnn.tables.columns import Schema
+from torchnn.training.arguments import check_loss, check_numbers
 from torchnn.training.batches import as_batch
 from torchnn.training.data import TabularDataModule
+from torchnn.training.metrics import (
+    Choice,
+    MeanLoss,
+    ThresholdRule,
+    as_probability,
+    best_temperature,
+    best_threshold,
+    evaluation_metrics,
+    logit,
+    set_threshold,
+)
 from torchnn.training.optimisers import ScheduleError, make_optimiser, make_schedule
-from torchnn.training.standardise import Standardise
+from torchnn.training.preprocess import Categories, Preprocess, Scaling
 
 
 class BinaryClassifier(pl.LightningModule):
-    """A network for two classes that takes raw numbers and returns the probability of class 1.
+    """A network for two classes that takes the raw columns of a table and returns the probability of class 1.
 
     Args:
-        in_features: number of columns of the table; the command line takes it from the data.
+        in_features: number of columns of the raw matrix; the command line takes it from the data.
         hidden_sizes: neurons of each hidden layer; an empty list is logistic regression.
         activation: of the hidden layers: identity, sigmoid, tanh, relu or step; one name, or a list of one per layer.
         output_activation: of the output: sigmoid for binary_cross_entropy, any for mse.
@@ -46,11 +49,20 @@ class BinaryClassifier(pl.LightningModule):
         lr_scheduler: name of a class in torch.optim.lr_scheduler, or null for a constant rate.
         lr_scheduler_args: further arguments of that class.
         lr_scheduler_interval: whether the schedule advances every epoch or every step.
-        pos_weight: weight of class 1 in the loss, above 0; binary_cross_entropy only.
-        threshold: probability from which a row is called class 1, between 0 and 1.
+        pos_weight: weight of class 1 in the loss, above 0; auto for rows of class 0 by those of class 1; not for mse.
+        threshold: probability from which a row is called class 1, between 0 and 1; or how validation chooses it: f1 for
+            the highest F1, cost for the least cost of mistakes, recall for the highest one with at least min_recall.
+        cost_ratio: what a missed row of class 1 costs, as a multiple of a false alarm, above 0; for threshold cost.
+        min_recall: fraction of class 1 that has to be found, between 0 and 1; for threshold recall.
+        calibrate: whether validation chooses a temperature that divides the logits, after the log of pos_weight is
+            taken off them, so that probabilities are frequencies again.
+        scaling: of numbers: standard (mean and standard deviation), robust (median and quartiles), or none.
+        categories: one_hot, embed, or auto: one-hot up to 32 values, embeddings above.
+        schema: what a trained model knows of its columns; the command line takes it from the data.
 
-    Shapes: raw features (rows, in_features); probabilities (rows, 1). A loader gives `torchnn.training.batches.Batch`,
-    or pairs of features (rows, in_features) and target (rows,) or (rows, 1).
+    Shapes: raw features (rows, in_features), where a category is its code and NaN is missing if there is a schema;
+    probabilities (rows, 1). A loader gives `torchnn.training.batches.Batch`, or pairs of features (rows, in_features)
+    and target (rows,) or (rows, 1).
 
     Raises:
         ValueError: an argument outside what is said above; the message names it.
@@ -61,6 +73,8 @@ class BinaryClassifier(pl.LightningModule):
     """
 
     pos_weight: Tensor | None
+    temperature: Tensor
+    chosen_threshold: Tensor
 
     def __init__(
         self,
@@ -78,39 +92,75 @@ class BinaryClassifier(pl.LightningModule):
         lr_scheduler: str | None = None,
         lr_scheduler_args: Mapping[str, Any] | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
-        pos_weight: float = 1.0,
-        threshold: float = 0.5,
+        pos_weight: float | Literal["auto"] = 1.0,
+        threshold: float | ThresholdRule = 0.5,
+        cost_ratio: float = 1.0,
+        min_recall: float = 0.9,
+        calibrate: bool = False,
+        scaling: Scaling = "standard",
+        categories: Categories = "auto",
+        schema: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        check_numbers(hidden_sizes, lr, weight_decay, pos_weight, threshold)
+        check_numbers(hidden_sizes, lr, weight_decay, pos_weight, threshold, cost_ratio, min_recall)
         self.save_hyperparameters()
         self.options: Any = self.hparams
-        self.standardise = Standardise(in_features)
-        self.network = MLP([in_features, *hidden_sizes, 1], activation, output_activation, bias)
-        check_loss(loss, self.network.activations[-1], pos_weight)
+        self.schema = None if schema is None else Schema.from_plain(schema)
+        if self.schema is not None and len(self.schema.slots) != in_features:
+            raise ValueError(f"in_features is {in_features}, but the schema has {len(self.schema.slots)} slots.")
+        self.preprocess = Preprocess(in_features, self.schema, scaling, categories)
+        self.network = MLP([self.preprocess.out_features, *hidden_sizes, 1], activation, output_activation, bias)
+        check_loss(loss, self.network.activations[-1], pos_weight, calibrate)
         self.network.reset_parameters(initialisation)
-        self.register_buffer("pos_weight", None if pos_weight == 1 else torch.tensor(pos_weight), persistent=False)
+        # Known only from the training rows, "auto" has to travel with the weights.
+        initial = None if pos_weight == 1 else torch.tensor(1.0 if pos_weight == "auto" else pos_weight)
+        self.register_buffer("pos_weight", initial, persistent=pos_weight == "auto")
+        self.register_buffer("temperature", torch.tensor(1.0))
+        self.register_buffer("chosen_threshold", torch.tensor(0.5))
         self.configure_optimizers()  # refuses wrong names and arguments now, not after minutes of reading data
-        self.metrics = torch.nn.ModuleDict({stage: evaluation_metrics(stage, threshold) for stage in ("val", "test")})
+        stages = ("val", "test")
+        self.metrics = torch.nn.ModuleDict({stage: evaluation_metrics(stage) for stage in stages})
+        self.losses = torch.nn.ModuleDict({stage: MeanLoss() for stage in stages})
+        self.log_losses = torch.nn.ModuleDict({stage: MeanLoss() for stage in stages})
+        self.choice = Choice()
         self.roc = BinaryROC()
 
+    @property
+    def threshold(self) -> float:
+        """The probability from which a row is called class 1: the given one, or the one that validation chose."""
+        given = self.options.threshold
+        return float(self.chosen_threshold) if isinstance(given, str) else float(given)
+
     def forward(self, features: Tensor) -> Tensor:
-        """The output of the network for raw features (rows, in_features), shape (rows, 1)."""
-        output: Tensor = self.network(self.standardise(features))
-        return output
+        """The output for raw features (rows, in_features), calibrated if asked for; shape (rows, 1)."""
+        return self._calibrated(self.network(self.preprocess(features)))
+
+    def _calibrated(self, output: Tensor) -> Tensor:
+        """σ((z − log p)/T): of a network whose loss weighted class 1 by p, the logits of the unweighted problem."""
+        if not self.options.calibrate:
+            return output
+        z = logit(as_probability(output))
+        if self.pos_weight is not None:
+            z = z - self.pos_weight.double().log()
+        return torch.sigmoid(z / self.temperature.double()).to(output.dtype)
 
     def setup(self, stage: str) -> None:
-        """Fit the standardisation on the training rows of a `TabularDataModule`, and leave it alone with other data.
+        """Fit the preprocessing on the training rows of a `TabularDataModule`, and leave it alone with other data.
 
         A checkpoint that is resumed from (`ckpt_path`) replaces it afterwards.
         """
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, TabularDataModule):
-            self.standardise.fit(data.train_features)
-        elif stage == "fit" and not self.standardise.is_fitted:
+            self.preprocess.fit(data.training_features())
+            if self.options.pos_weight == "auto" and self.pos_weight is not None:
+                negative, positive = data.class_counts()
+                self.pos_weight.fill_(negative / positive)
+        elif stage == "fit" and self.options.pos_weight == "auto":
+            raise ValueError("pos_weight is auto, which needs a TabularDataModule: give a number.")
+        elif stage == "fit" and not self.preprocess.is_fitted:
             rank_zero_warn(
                 "BinaryClassifier trains on raw features: without a TabularDataModule nothing is standardised. "
-                "Call model.standardise.fit(features) before, with the training rows."
+                "Call model.preprocess.fit(features) before, with the training rows."
             )
 
     def configure_optimizers(self) -> Any:
@@ -136,88 +186,80 @@ class BinaryClassifier(pl.LightningModule):
             raise ScheduleError(f"{name} cannot go on with lr_scheduler_args {args} ({error}).") from error
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x, y = self._inputs(batch)
-        loss: Tensor = self.network(x, y, pos_weight=self.pos_weight, loss=self.options.loss)
+        x, y, weight = self._inputs(batch)
+        loss: Tensor = self.network(x, y, weight, self.pos_weight, loss=self.options.loss)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(y), sync_dist=True)
         return loss
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self._evaluate(batch, "val")
+    def on_validation_epoch_start(self) -> None:
+        self.choice.reset()
+        set_threshold(self.metrics["val"], self.threshold)  # type: ignore[arg-type]
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        probability, label = self._evaluate(batch, "test")
-        self.roc.update(probability, label)
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        output, target, weight = self._evaluate(batch, "val")
+        if self._chooses:
+            self.choice.update(logit(as_probability(output)), target, weight)
+
+    def on_validation_epoch_end(self) -> None:
+        """Choose temperature and threshold before the checkpoint of this epoch is written."""
+        if not self._chooses or not self.choice.update_called:
+            return
+        logits, target, weight = self.choice.compute()
+        if self.options.calibrate:
+            shift = 0.0 if self.pos_weight is None else float(self.pos_weight.double().log())
+            self.temperature.fill_(best_temperature(logits - shift, target, weight))
+        rule = self.options.threshold
+        if isinstance(rule, str):
+            served = self._calibrated(torch.sigmoid(logits))
+            chosen = best_threshold(
+                cast("ThresholdRule", rule), served, target, weight, self.options.cost_ratio, self.options.min_recall
+            )
+            self.chosen_threshold.fill_(chosen)
 
     def on_test_epoch_start(self) -> None:
         self.roc.reset()
+        set_threshold(self.metrics["test"], self.threshold)  # type: ignore[arg-type]
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        output, target, _ = self._evaluate(batch, "test")
+        self.roc.update(as_probability(self._calibrated(output)), target.round().int())
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Row number, probability of class 1 and label (0 or 1), each (rows,)."""
         batch = as_batch(batch)
         probability = as_probability(self(batch.features)).squeeze(-1)
-        return {"row": batch.row, "probability": probability, "label": (probability >= self.options.threshold).int()}
+        return {"row": batch.row, "probability": probability, "label": (probability >= self.threshold).int()}
 
-    def _inputs(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Standardised features (rows, in_features) and target (rows, 1)."""
+    @property
+    def _chooses(self) -> bool:
+        """Whether this epoch of validation has a temperature or a threshold to choose."""
+        return (self.options.calibrate or isinstance(self.options.threshold, str)) and self.trainer.state.fn == "fit"
+
+    def _inputs(self, batch: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the network takes (rows, features), target (rows, 1), and the weight of each row (rows, 1) or None."""
         batch = as_batch(batch)
-        x: Tensor = self.standardise(batch.features)
-        return x, batch.target.unsqueeze(-1).to(x.dtype)
+        x: Tensor = self.preprocess(batch.features)
+        weight = None if batch.weight is None else batch.weight.unsqueeze(-1).to(x.dtype)
+        return x, batch.target.unsqueeze(-1).to(x.dtype), weight
 
-    def _evaluate(self, batch: Any, stage: str) -> tuple[Tensor, Tensor]:
-        x, y = self._inputs(batch)
-        loss, output = self.network(x, y, pos_weight=self.pos_weight, loss=self.options.loss, return_output=True)
-        probability = as_probability(output)
-        if self.options.loss == "mse":
-            log_loss = binary_cross_entropy(probability, y.to(probability.dtype))
+    def _evaluate(self, batch: Any, stage: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Log loss and metrics; output of the network, target and weight, each (rows, 1)."""
+        x, y, given_weight = self._inputs(batch)
+        options = self.options
+        loss, output = self.network(x, y, given_weight, self.pos_weight, loss=options.loss, return_output=True)
+        weight = torch.ones_like(y) if given_weight is None else given_weight
+        served = output if self._chooses else self._calibrated(output)  # what is being chosen is not served yet
+        probability = as_probability(served)
+        if options.loss == "mse" or served is not output:
+            log_loss = binary_cross_entropy(probability, y.to(probability.dtype), given_weight)
         else:
-            log_loss = loss if self.pos_weight is None else self.network.loss(x, y)
+            log_loss = loss if self.pos_weight is None else self.network.loss(x, y, given_weight)
 
         metrics: Any = self.metrics[stage]
-        metrics.update(probability, y.int())
+        metrics.update(probability, y.round().int())
         self.log_dict(metrics)
-        self.log(f"{stage}_loss", loss, prog_bar=stage == "val", batch_size=len(y), sync_dist=True)
-        self.log(f"{stage}_log_loss", log_loss, batch_size=len(y), sync_dist=True)
-        return probability, y.int()
-
-
-def evaluation_metrics(stage: str, threshold: float) -> MetricCollection:
-    """What is measured on validation and held-out rows, besides the losses; names begin with the stage."""
-    metrics = {
-        "accuracy": BinaryAccuracy(threshold),
-        "auroc": BinaryAUROC(),
-        "average_precision": BinaryAveragePrecision(),
-        "f1": BinaryF1Score(threshold),
-        "calibration_error": BinaryCalibrationError(),
-    }
-    return MetricCollection(metrics, prefix=f"{stage}_")  # type: ignore[arg-type]
-
-
-def as_probability(output: Tensor) -> Tensor:
-    """The output as a float32 probability at least; only an output trained on squared error can leave [0, 1]."""
-    return output.to(torch.promote_types(output.dtype, torch.float32)).clamp(0, 1)
-
-
-def check_numbers(
-    hidden_sizes: Sequence[int], lr: float, weight_decay: float, pos_weight: float, threshold: float
-) -> None:
-    """Raise ValueError naming the first argument that is out of range."""
-    for position, size in enumerate(hidden_sizes):
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"hidden_sizes[{position}] is {size}: a hidden layer has 1 neuron or more.")
-    for name, value in (("lr", lr), ("pos_weight", pos_weight)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} is {value}: it is a finite number above 0.")
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"weight_decay is {weight_decay}: it is a finite number, 0 or more.")
-    if not 0 < threshold < 1:
-        raise ValueError(f"threshold is {threshold}: it lies between 0 and 1.")
-
-
-def check_loss(loss: str, last_activation: str, pos_weight: float) -> None:
-    """Raise ValueError unless the loss is known and fits the output's activation and the positive-class weight."""
-    if loss == "binary_cross_entropy" and last_activation != "sigmoid":
-        raise ValueError(
-            f"output_activation is {last_activation}: binary_cross_entropy needs a probability, so sigmoid; "
-            "the mse loss takes any."
-        )
-    check_loss_name(loss, None if pos_weight == 1 else pos_weight)
+        losses: tuple[Any, Any] = self.losses[stage], self.log_losses[stage]
+        for name, metric, value in zip(("loss", "log_loss"), losses, (loss, log_loss), strict=True):
+            metric.update(value, weight)
+            self.log(f"{stage}_{name}", metric, prog_bar=(stage, name) == ("val", "loss"))
+        return output, y, weight

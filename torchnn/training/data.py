@@ -1,31 +1,65 @@
 """The data module: a table, split and served in batches."""
 
-from typing import Literal
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from torchnn.tables.columns import Schema, of_numbers
+from torchnn.tables.embedded import EMBEDDED
+from torchnn.tables.faults import TableError
+from torchnn.tables.files import RawTable, find_files, read_files
+from torchnn.tables.prepare import Prepared, Roles, Splitting, encode_table, prepare, raw_table, unseen_categories
+from torchnn.tables.split import Split, split_by_class, split_fold
+from torchnn.tables.text import TextOptions
 from torchnn.training.batches import BatchLoader
-from torchnn.training.tables import EMBEDDED, Table
 
 EVALUATION_BATCH_SIZE = 4096
 
 
 class TabularDataModule(pl.LightningDataModule):
-    """A table for binary classification, split by class proportions into training, validation and held-out rows.
+    """A table for binary classification, split into training, validation and held-out rows.
 
     Args:
-        dataset: name of an embedded data set; "breast_cancer" is scikit-learn's (569 rows, 30 columns).
-        batch_size: rows in a training batch, per process.
+        path: CSV, TSV, compressed text, Parquet, Arrow or Feather; a folder, a glob or a list of them. In Python also
+            an Arrow table, a dataframe or a dictionary of columns. null takes `dataset`.
+        target: name of the column to predict: two values, or probabilities from 0 to 1.
+        positive: the value of the target that is class 1; null for 1, true, yes, or the last in order.
+        include: names or patterns (x_*) of the columns to learn from; empty for all.
+        exclude: names or patterns of columns to leave out.
+        keep: columns to learn from although they are constant, look like ids, or have a role of their own.
+        types: kinds of columns that are not what they look like: number, boolean, category or time, by name.
+        id_column: column that names the rows in predictions; null for the number of the row.
+        weight_column: column with the weight of each row, 0 or more; null for equal weights.
+        missing: further words that stand for a missing value.
+        delimiter: between the values of a text; null looks at its header.
+        decimal: decimal mark of a text.
+        encoding: of a text.
+        time_format: how a text writes dates, such as %d/%m/%Y; null for ISO 8601.
+        max_categories: most values of a category.
+        max_columns: most columns of a file.
+        split: random by class proportions; time: the latest rows are held out; group: rows of a group stay together.
+        split_column: the time or the group of each row; it is not learnt from, unless it is in keep.
+        val_path: files with the validation rows; null takes them from `path`.
+        test_path: files with the held-out rows; null takes them from `path`.
         val_fraction: fraction of the rows that validation gets, between 0 and 1.
         test_fraction: fraction of the rows that are held out for the test, between 0 and 1.
+        folds: 2 or more for cross-validation: as many runs, each with another part held out; 0 for one run.
+        fold: the fold, from 0, that this run holds out; null for all of them in turn.
+        part: rows that test and predict take: held_out, or all.
+        batch_size: rows in a training batch, per process.
         seed: seed of the split and of the order of the batches; independent of the seed of the weights.
+        dataset: name of an embedded data set; breast_cancer is scikit-learn's (569 rows, 30 columns).
+        schema: what a trained model knows of its columns; its checkpoint sets it.
 
     Raises:
-        ValueError: a batch size below 1, a fraction outside (0, 1), or fractions that leave nothing to train on.
+        ValueError: an argument outside what is said above, or a split that leaves nothing to train on.
+        TableError: a fault of the table, which names file, row and column; a ValueError too.
 
     >>> data = TabularDataModule()
     >>> data.num_features, {part: len(rows) for part, rows in data.rows.items()}
@@ -34,70 +68,219 @@ class TabularDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        dataset: Literal["breast_cancer"] = "breast_cancer",
-        batch_size: int = 32,
+        path: str | list[str] | None = None,
+        target: str = "",
+        positive: str | None = None,
+        include: list[str] | None = None,
+        exclude: list[str] | None = None,
+        keep: list[str] | None = None,
+        types: dict[str, str] | None = None,
+        id_column: str | None = None,
+        weight_column: str | None = None,
+        missing: list[str] | None = None,
+        delimiter: str | None = None,
+        decimal: str = ".",
+        encoding: str = "utf-8",
+        time_format: str | None = None,
+        max_categories: int = 1000,
+        max_columns: int = 10_000,
+        split: Split = "random",
+        split_column: str | None = None,
+        val_path: str | list[str] | None = None,
+        test_path: str | list[str] | None = None,
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
+        folds: int = 0,
+        fold: int | None = None,
+        part: Literal["held_out", "all"] = "held_out",
+        batch_size: int = 32,
         seed: int = 0,
+        dataset: Literal["breast_cancer"] = "breast_cancer",
+        schema: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if dataset not in EMBEDDED:
-            raise ValueError(f"dataset is {dataset!r}: choose one of {', '.join(EMBEDDED)}.")
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}: a batch has 1 row or more.")
-        for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-            if not 0 < fraction < 1:
-                raise ValueError(f"{name} is {fraction}: it lies between 0 and 1.")
-        if val_fraction + test_fraction >= 1:
-            raise ValueError(
-                f"val_fraction + test_fraction is {val_fraction + test_fraction}: nothing is left to train."
-            )
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"seed is {seed}: it lies between 0 and 2**32 − 1.")
-        self.save_hyperparameters()  # a checkpoint names the split that it must not be tested on
+        in_memory = path is not None and not is_path(path)
+        # A checkpoint names the split that it must not be tested on.
+        self.save_hyperparameters(ignore=["schema", *(["path"] if in_memory else [])])
+        options: Any = self.hparams
+        check_options(options)
         self.batch_size = batch_size
         self.seed = seed
-        self.table: Table = EMBEDDED[dataset]()
-        self.rows = split_by_class(self.table.target, val_fraction, test_fraction, seed)
+        self.evaluates_all = part == "all"
+        self.roles = Roles(
+            target,
+            positive,
+            tuple(include or ()),
+            tuple(exclude or ()),
+            tuple(keep or ()),
+            dict(types or {}),
+            id_column or "",
+            weight_column or "",
+            tuple(missing or ()),
+            max_categories,
+        )
+        self.trained = None if schema is None else Schema.from_plain(schema)
+        prepared = self._embedded(options) if path is None else self._own(path, options)
+        self.table, self.schema, self.rows = prepared.table, prepared.schema, prepared.rows
 
     @property
     def num_features(self) -> int:
-        """Number of columns a model gets."""
+        """Number of columns of the matrix that a model gets."""
         return self.table.features.shape[1]
 
     @property
-    def train_features(self) -> Tensor:
-        """Raw features of the training rows, (rows, columns): all that a model may fit its standardisation on."""
-        return self.table.features[self.rows["train"]]
+    def plain_schema(self) -> dict[str, Any]:
+        """The schema as a checkpoint holds it."""
+        return self.schema.as_plain()
+
+    def training_features(self) -> Iterator[Tensor]:
+        """Raw features of the training rows, (rows, slots) each: all that a model may fit its preprocessing on."""
+        yield self.table.features[self.rows["train"]]
+
+    def class_counts(self) -> tuple[float, float]:
+        """Weight (or number) of the training rows of class 0 and of class 1."""
+        target = self.table.target[self.rows["train"]].double()
+        weight = (
+            torch.ones_like(target) if self.table.weight is None else self.table.weight[self.rows["train"]].double()
+        )
+        return float((weight * (1 - target)).sum()), float((weight * target).sum())
 
     def train_dataloader(self) -> BatchLoader:
-        return self._loader("train", self.batch_size, shuffle_seed=self.seed)
+        return self._loader(self.rows["train"], self.batch_size, shuffle_seed=self.seed)
 
     def val_dataloader(self) -> BatchLoader:
-        return self._loader("val", EVALUATION_BATCH_SIZE)
+        return self._loader(self.rows["val"], EVALUATION_BATCH_SIZE)
 
     def test_dataloader(self) -> BatchLoader:
-        return self._loader("test", EVALUATION_BATCH_SIZE)
+        return self._loader(self.evaluated_rows, EVALUATION_BATCH_SIZE)
 
     def predict_dataloader(self) -> BatchLoader:
-        """The held-out rows; every process gets all of them, so that the one which writes has them all."""
-        return BatchLoader(self.table, self.rows["test"], EVALUATION_BATCH_SIZE)
+        """Every process gets its share of the rows; `row` says which."""
+        return self._loader(self.evaluated_rows, EVALUATION_BATCH_SIZE)
 
-    def _loader(self, part: str, batch_size: int, shuffle_seed: int | None = None) -> BatchLoader:
+    @property
+    def evaluated_rows(self) -> Tensor:
+        """Rows that test and predict take."""
+        return torch.arange(len(self.table)) if self.evaluates_all else self.rows["test"]
+
+    def _loader(self, rows: Tensor, batch_size: int, shuffle_seed: int | None = None) -> BatchLoader:
         rank, num_ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return BatchLoader(self.table, self.rows[part], batch_size, shuffle_seed, rank, num_ranks)
+        return BatchLoader(self.table, rows, batch_size, shuffle_seed, rank, num_ranks)
+
+    def _embedded(self, options: Any) -> Prepared:
+        table = EMBEDDED[options.dataset]()
+        if options.folds:
+            rows = split_fold(table.target, None, options.folds, options.fold or 0, options.val_fraction, self.seed)
+        else:
+            rows = split_by_class(table.target, options.val_fraction, options.test_fraction, self.seed)
+        return Prepared(table, of_numbers(table.columns, "", table.classes), rows)
+
+    def _own(self, path: Any, options: Any) -> Prepared:
+        raw, given = self._read(path, options)
+        self.hparams["fingerprint"] = raw.fingerprint
+        if self.trained is not None and self.evaluates_all:
+            has_target = self.trained.target in raw.data.column_names
+            weight_column = self.roles.weight_column if has_target else ""
+            table = encode_table(raw, self.trained, has_target, self.roles.id_column, weight_column)
+            for name, count in unseen_categories(table, self.trained).items():
+                remark(f"column {name!r} has values that training has not seen in {count:,} of {len(table):,} rows.")
+            return Prepared(table, self.trained, {})
+        splitting = Splitting(
+            options.split,
+            options.split_column or "",
+            options.val_fraction,
+            options.test_fraction,
+            options.folds,
+            options.fold or 0,
+            self.seed,
+            given,
+        )
+        prepared = prepare(raw, self.roles, splitting, remark if self.trained is None else (lambda _: None))
+        if self.trained is None:
+            describe(prepared, raw.name)
+        elif self.trained != prepared.schema:
+            raise TableError(
+                f"{raw.name} does not hold the columns that the checkpoint was trained on: use its own data."
+            )
+        return prepared
+
+    def _read(self, path: Any, options: Any) -> tuple[RawTable, Mapping[str, Tensor]]:
+        """The rows of all files, and which of them are those of files of their own."""
+        if not is_path(path):
+            return raw_table(path), {}
+        trained_categories = (
+            [] if self.trained is None else [c.name for c in self.trained.columns if c.kind == "category"]
+        )
+        given_categories = [name for name, kind in self.roles.types.items() if kind == "category"]
+        text = TextOptions(
+            options.delimiter,
+            options.decimal,
+            options.encoding,
+            self.roles.missing,
+            options.time_format,
+            (*given_categories, *trained_categories, self.roles.id_column),
+        )
+        parts = {"train": path}
+        if not self.evaluates_all:
+            parts |= {name: at for name in ("val", "test") if (at := options[f"{name}_path"]) is not None}
+        files = {name: find_files(at) for name, at in parts.items()}
+        raw = read_files([file for group in files.values() for file in group], text, options.max_columns)
+        if len(parts) == 1:
+            return raw, {}
+        counts = iter(source.num_rows for source in raw.sources)
+        sizes = [sum(next(counts) for _ in group) for group in files.values()]
+        return raw, dict(zip(files, torch.arange(sum(sizes)).split(sizes), strict=True))
 
 
-def split_by_class(target: Tensor, val_fraction: float, test_fraction: float, seed: int) -> dict[str, Tensor]:
-    """Row numbers of "train", "val" and "test", disjoint, each with the class proportions of `target` (rows,)."""
-    rows, labels = np.arange(len(target)), target.numpy()
-    share_of_rest = val_fraction / (1 - test_fraction)
-    try:
-        rest, test = train_test_split(rows, test_size=test_fraction, stratify=labels, random_state=seed)
-        train, val = train_test_split(rest, test_size=share_of_rest, stratify=labels[rest], random_state=seed)
-    except ValueError as error:
-        raise ValueError(
-            f"val_fraction {val_fraction} and test_fraction {test_fraction} of {len(rows)} rows leave a part without "
-            "a row of each class: choose others."
-        ) from error
-    return {name: torch.from_numpy(np.sort(part)) for name, part in (("train", train), ("val", val), ("test", test))}
+def is_path(value: Any) -> bool:
+    """Whether a table is named rather than given."""
+    if isinstance(value, str | os.PathLike):
+        return True
+    return isinstance(value, Sequence) and all(isinstance(item, str | os.PathLike) for item in value)
+
+
+def check_options(options: Any) -> None:
+    """Raise ValueError naming the first argument that is out of range."""
+    if options.dataset not in EMBEDDED:
+        raise ValueError(f"dataset is {options.dataset!r}: choose one of {', '.join(EMBEDDED)}.")
+    for name in ("batch_size", "max_categories", "max_columns"):
+        if options[name] < 1:
+            raise ValueError(f"{name} is {options[name]}: it is 1 or more.")
+    for name in ("val_fraction", "test_fraction"):
+        if not 0 < options[name] < 1:
+            raise ValueError(f"{name} is {options[name]}: it lies between 0 and 1.")
+    together = options.val_fraction + options.test_fraction
+    if together >= 1 and not options.folds:
+        raise ValueError(f"val_fraction + test_fraction is {together}: nothing is left to train.")
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(f"seed is {options.seed}: it lies between 0 and 2**32 − 1.")
+    if options.folds < 0 or options.folds == 1:
+        raise ValueError(f"folds is {options.folds}: give 2 or more, or 0 for a single run.")
+    if options.fold is not None and not 0 <= options.fold < options.folds:
+        raise ValueError(f"fold is {options.fold}: it is counted from 0 and below folds, {options.folds}.")
+    if options.split != "random" and not options.split_column:
+        raise ValueError(f"split is {options.split}: give split_column, the {options.split} of each row.")
+    if options.split == "random" and options.split_column:
+        raise ValueError(f"split_column is {options.split_column!r}, but split is random: set split to time or group.")
+    if options.split == "time" and options.folds:
+        raise ValueError("folds does not go with split time: a later part would train an earlier one.")
+    separate = [name for name in ("val_path", "test_path") if options[name] is not None]
+    if separate and (options.folds or options.split != "random"):
+        raise ValueError(f"{separate[0]} does not go with folds or split {options.split}: the files are the split.")
+
+
+@rank_zero_only
+def remark(sentence: str) -> None:
+    """Tell the user something about their table."""
+    sys.stderr.write(f"torchnn: {sentence}\n")
+
+
+def describe(prepared: Prepared, source: str) -> None:
+    """Tell what was found in a table: rows, kinds of columns, and which class is 1."""
+    table, schema = prepared.table, prepared.schema
+    kinds: dict[str, list[str]] = {}
+    for column in schema.columns:
+        kinds.setdefault(column.kind, []).append(column.name)
+    found = "; ".join(f"{kind} {', '.join(names[:8])}{', …' if names[8:] else ''}" for kind, names in kinds.items())
+    share = f"{float(table.target.double().mean()):.1%}"
+    remark(f"{source}: {len(table):,} rows; {found}; {schema.target} is {schema.classes[1]} in {share}")
