@@ -14,7 +14,6 @@ from torchmetrics.classification import (
 )
 from torchmetrics.utilities import dim_zero_cat
 
-
 ThresholdRule = Literal["f1", "cost", "recall"]
 NEWTON_STEPS = 50
 STEEPEST = 1e3  # a temperature beyond 1/1000 or 1000 would answer 0, 1 or one half to every row
@@ -43,7 +42,9 @@ class MeanLoss(Metric):
     """The mean of a loss over rows by their weights, whatever the batches and processes they came in.
 
     >>> mean = MeanLoss()
-    >>> mean.update(torch.tensor(1.0), torch.ones(3, 1)); mean.update(torch.tensor(5.0), torch.ones(1, 1)); mean.compute()
+    >>> mean.update(torch.tensor(1.0), weight=torch.ones(3, 1))
+    >>> mean.update(torch.tensor(5.0), weight=torch.ones(1, 1))
+    >>> mean.compute()
     tensor(2.)
     """
 
