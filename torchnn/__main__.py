@@ -12,6 +12,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from torchnn.check.command import main as check
 
             check(words[1:])
+        if words[:1] == ["export"]:
+            from torchnn.cli_export import main as export
+
+            export(words[1:])
         from torchnn.cli import main as run
 
         run(args)

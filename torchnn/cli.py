@@ -21,7 +21,6 @@ from torchnn.tables import TableError
 from torchnn.training.callbacks import (
     LAST,
     LearningCurve,
-    RocPicture,
     StopOnNaN,
     TrainingDivergedError,
     last_checkpoint,
@@ -32,6 +31,7 @@ from torchnn.training.classifier import BinaryClassifier
 from torchnn.training.data import TabularDataModule
 from torchnn.training.optimisers import ScheduleError
 from torchnn.training.predictions import PredictionFile
+from torchnn.training.report import TestReport
 
 REPORTED = ("accuracy", "auroc", "log_loss", "average_precision", "f1", "calibration_error")
 MONITORED = ("val_loss", "train_loss", *(f"val_{name}" for name in REPORTED))
@@ -201,7 +201,7 @@ class TorchnnCLI(LightningCLI):
         for quiet_when_piped in ("enable_progress_bar", "enable_model_summary"):
             if config[quiet_when_piped] is None:
                 kwargs[quiet_when_piped] = on_terminal
-        callbacks = [StopOnNaN(), LearningCurve(), RocPicture()]
+        callbacks = [StopOnNaN(), LearningCurve(), TestReport()]
         if self.prediction_file is not None:
             config.logger = False  # nothing but the file was asked for
         if config.logger is False:

@@ -16,39 +16,11 @@ from torchnn.tables.encode import encode
 from torchnn.tables.faults import TableError, check_names, close_to
 from torchnn.tables.files import RawTable
 from torchnn.tables.kinds import as_text, kind_of_type, kinds_of, values_of
-from torchnn.tables.profile import Profile, schema_of
+from torchnn.tables.learn import learn_columns
+from torchnn.tables.roles import Roles
 from torchnn.tables.split import Parts, Split, split_by_class, split_by_group, split_by_time, split_fold
 from torchnn.tables.table import Table
 from torchnn.tables.target import Target, read_target
-
-
-@dataclass(frozen=True)
-class Roles:
-    """What the columns of a table are for.
-
-    Attributes:
-        target: what is predicted.
-        positive: its value that is class 1; None for the one that everybody would choose.
-        include: names or patterns of the columns to learn from; empty for all.
-        exclude: names or patterns of columns to leave out.
-        keep: columns to keep even if they look useless.
-        types: kinds of columns that are not what they look like.
-        id_column: names the rows in predictions; "" for their number.
-        weight_column: the weight of each row; "" for 1.
-        missing: further words that stand for a missing value.
-        max_categories: the most values of a category.
-    """
-
-    target: str = ""
-    positive: str | None = None
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    keep: tuple[str, ...] = ()
-    types: Mapping[str, str] = field(default_factory=dict)
-    id_column: str = ""
-    weight_column: str = ""
-    missing: tuple[str, ...] = ()
-    max_categories: int = 1000
 
 
 @dataclass(frozen=True)
@@ -107,25 +79,9 @@ def prepare(raw: RawTable, roles: Roles, splitting: Splitting, remark: Callable[
     target = read_target(raw, roles.target, roles.positive, roles.missing)
     names = usable_columns(raw.data, raw.name, roles, splitting.column)
     check_types(raw, names)
-    kinds = kinds_of(
-        raw,
-        names,
-        {k: v for k, v in roles.types.items() if k in names or k not in raw.data.column_names},
-        roles.missing,
-    )
     weight, ids = _weight(raw, roles.weight_column), _ids(raw, roles.id_column)
     rows = _split(raw, torch.from_numpy(target.values), splitting, roles.missing)
-    columns = {name: values_of(raw, name, kinds[name], roles.missing) for name in names if kinds[name]}
-    profiles = {}
-    for name in names:
-        if not kinds[name]:
-            remark(f"column {name!r} holds {raw.data.schema.field(name).type}, which no network takes: dropped.")
-            continue
-        profiles[name] = Profile(name, kinds[name])
-        profiles[name].update(taken(columns[name], rows["train"]))
-    schema = schema_of(
-        profiles, roles.keep, roles.max_categories, roles.target, target.classes, roles.missing, raw.name, remark
-    )
+    schema, columns = learn_columns(raw, names, rows["train"], roles, target.classes, remark)
     if weight is not None:
         weight = weight / weight[rows["train"]].mean()
     features = encode(columns, schema)
@@ -236,11 +192,6 @@ def check_types(raw: RawTable, names: Sequence[str]) -> None:
     """Refuse a table none of whose columns a network takes."""
     if not any(kind_of_type(raw.data.schema.field(name).type) for name in names):
         raise TableError(f"{raw.name} has no column of numbers, words, booleans or times: give one with such columns.")
-
-
-def taken(values: Any, rows: Tensor) -> Any:
-    """Some rows of a column."""
-    return values[rows.numpy()] if isinstance(values, np.ndarray) else values.take(pa.array(rows.numpy()))
 
 
 def _weight(raw: RawTable, name: str) -> Tensor | None:

@@ -112,24 +112,6 @@ class LearningCurve(Callback):
         figure.savefig(folder / "learning_curve.png")
 
 
-class RocPicture(Callback):
-    """Draws the receiver operating characteristic of the held-out rows into `roc.png` of the run folder."""
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        roc: Any = pl_module.roc
-        false_positive_rate, true_positive_rate, _ = roc.compute()  # every process takes part
-        folder = run_folder(trainer)
-        if folder is None:
-            return
-        figure, axes = new_figure()
-        area = torch.trapezoid(true_positive_rate, false_positive_rate)
-        axes.plot(false_positive_rate.cpu(), true_positive_rate.cpu(), label=f"held-out rows, area {area:.4f}")
-        axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="chance")
-        axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC", aspect="equal")
-        axes.legend(loc="lower right")
-        figure.savefig(folder / "roc.png")
-
-
 def last_checkpoint(trainer: pl.Trainer) -> str | None:
     """Path of the newest `last.ckpt` that this run has written, if it has."""
     written = [str(getattr(callback, "best_model_path", "")) for callback in trainer.checkpoint_callbacks]

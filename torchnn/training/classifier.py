@@ -1,23 +1,25 @@
 """The classifier: an `MLP` with its preprocessing, trained by Lightning through the hand-derived backward."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, Self, cast
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torchmetrics.classification import BinaryROC
 
 from torchnn.functional import binary_cross_entropy
 from torchnn.modules.mlp import MLP
 from torchnn.tables.columns import Schema
 from torchnn.training.arguments import check_loss, check_numbers
 from torchnn.training.batches import as_batch
-from torchnn.training.data import TabularDataModule
+from torchnn.training.data import TabularDataModule, raw_features
 from torchnn.training.metrics import (
-    Choice,
+    EveryRow,
     MeanLoss,
     ThresholdRule,
     as_probability,
@@ -29,6 +31,8 @@ from torchnn.training.metrics import (
 )
 from torchnn.training.optimisers import ScheduleError, make_optimiser, make_schedule
 from torchnn.training.preprocess import Categories, Preprocess, Scaling
+
+PREDICTED_AT_A_TIME = 65_536  # rows, so that the layers of any number of them fit into memory
 
 
 class BinaryClassifier(pl.LightningModule):
@@ -122,8 +126,44 @@ class BinaryClassifier(pl.LightningModule):
         self.metrics = torch.nn.ModuleDict({stage: evaluation_metrics(stage) for stage in stages})
         self.losses = torch.nn.ModuleDict({stage: MeanLoss() for stage in stages})
         self.log_losses = torch.nn.ModuleDict({stage: MeanLoss() for stage in stages})
-        self.choice = Choice()
-        self.roc = BinaryROC()
+        self.choice = EveryRow()  # logits of the validation rows
+        self.held_out = EveryRow()  # probabilities of the test rows
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """The model of a checkpoint, ready to predict; nothing in the file is run as code.
+
+        Raises:
+            CheckpointError: it cannot be used; a ValueError that says why.
+        """
+        from torchnn.training.checkpoints import read_checkpoint  # which builds this class to prove that it fits
+
+        checkpoint = read_checkpoint(Path(path))
+        model = cls(**checkpoint["hyper_parameters"])
+        model.load_state_dict(checkpoint["state_dict"])
+        return model.eval()
+
+    def predict_proba(self, data: Any) -> np.ndarray:
+        """Probabilities of class 0 and class 1 of each row, float64, shape (rows, 2).
+
+        Args:
+            data: a dataframe, an Arrow table, a dictionary of columns, or the path of a table, with the columns that
+                the model was trained on; or raw features (rows, in_features) as a tensor or array.
+
+        Raises:
+            TableError: a column is missing or holds something else; a ValueError that says which.
+        """
+        features = raw_features(data, self.options.schema)
+        with torch.no_grad():
+            outputs = [self(rows.to(self.device)) for rows in features.split(PREDICTED_AT_A_TIME)]
+        positive = as_probability(torch.cat(outputs)).double().flatten().cpu().numpy()
+        return np.stack([1 - positive, positive], axis=1)
+
+    def predict(self, data: Any) -> np.ndarray:
+        """The name of each row's class, shape (rows,); arguments and errors as `predict_proba`."""
+        classes = np.array(("0", "1") if self.schema is None else self.schema.classes)
+        predicted: np.ndarray = classes[(self.predict_proba(data)[:, 1] >= self.threshold).astype(int)]
+        return predicted
 
     @property
     def threshold(self) -> float:
@@ -217,12 +257,12 @@ class BinaryClassifier(pl.LightningModule):
             self.chosen_threshold.fill_(chosen)
 
     def on_test_epoch_start(self) -> None:
-        self.roc.reset()
+        self.held_out.reset()
         set_threshold(self.metrics["test"], self.threshold)  # type: ignore[arg-type]
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        output, target, _ = self._evaluate(batch, "test")
-        self.roc.update(as_probability(self._calibrated(output)), target.round().int())
+        output, target, weight = self._evaluate(batch, "test")
+        self.held_out.update(as_probability(self._calibrated(output)), target, weight)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Row number, probability of class 1 and label (0 or 1), each (rows,)."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -14,7 +15,8 @@ from torchnn.tables.columns import Schema, of_numbers
 from torchnn.tables.embedded import EMBEDDED
 from torchnn.tables.faults import TableError
 from torchnn.tables.files import RawTable, find_files, read_files
-from torchnn.tables.prepare import Prepared, Roles, Splitting, encode_table, prepare, raw_table, unseen_categories
+from torchnn.tables.prepare import Prepared, Splitting, encode_table, prepare, raw_table, unseen_categories
+from torchnn.tables.roles import Roles
 from torchnn.tables.split import Split, split_by_class, split_fold
 from torchnn.tables.text import TextOptions
 from torchnn.training.batches import BatchLoader
@@ -119,6 +121,7 @@ class TabularDataModule(pl.LightningDataModule):
             tuple(missing or ()),
             max_categories,
         )
+        self.without_target: RawTable | None = None
         self.trained = None if schema is None else Schema.from_plain(schema)
         prepared = self._embedded(options) if path is None else self._own(path, options)
         self.table, self.schema, self.rows = prepared.table, prepared.schema, prepared.rows
@@ -152,6 +155,11 @@ class TabularDataModule(pl.LightningDataModule):
         return self._loader(self.rows["val"], EVALUATION_BATCH_SIZE)
 
     def test_dataloader(self) -> BatchLoader:
+        if self.without_target is not None and self.trained is not None:  # which predictions have no need of
+            self.table = encode_table(
+                self.without_target, self.trained, True, self.roles.id_column, self.roles.weight_column
+            )
+            self.without_target = None
         return self._loader(self.evaluated_rows, EVALUATION_BATCH_SIZE)
 
     def predict_dataloader(self) -> BatchLoader:
@@ -179,9 +187,8 @@ class TabularDataModule(pl.LightningDataModule):
         raw, given = self._read(path, options)
         self.hparams["fingerprint"] = raw.fingerprint
         if self.trained is not None and self.evaluates_all:
-            has_target = self.trained.target in raw.data.column_names
-            weight_column = self.roles.weight_column if has_target else ""
-            table = encode_table(raw, self.trained, has_target, self.roles.id_column, weight_column)
+            table = encode_table(raw, self.trained, id_column=self.roles.id_column)
+            self.without_target = raw
             for name, count in unseen_categories(table, self.trained).items():
                 remark(f"column {name!r} has values that training has not seen in {count:,} of {len(table):,} rows.")
             return Prepared(table, self.trained, {})
@@ -230,6 +237,19 @@ class TabularDataModule(pl.LightningDataModule):
         counts = iter(source.num_rows for source in raw.sources)
         sizes = [sum(next(counts) for _ in group) for group in files.values()]
         return raw, dict(zip(files, torch.arange(sum(sizes)).split(sizes), strict=True))
+
+
+def raw_features(data: Any, schema: dict[str, Any] | None) -> Tensor:
+    """What a model takes, (rows, slots), from a table in any form, or from an array of raw features as it is.
+
+    Raises:
+        TableError: a table for a model that knows no columns, or one that lacks a column.
+    """
+    if isinstance(data, Tensor | np.ndarray):
+        return torch.as_tensor(data)
+    if schema is None:
+        raise TableError("the model was trained without names of columns: give raw features, (rows, in_features).")
+    return TabularDataModule(data, part="all", schema=schema).table.features
 
 
 def is_path(value: Any) -> bool:

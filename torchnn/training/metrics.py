@@ -82,26 +82,27 @@ def logit(probability: Tensor) -> Tensor:
     return probability.double().logit(eps=tiny)
 
 
-class Choice(Metric):
-    """Validation rows, and the temperature and threshold that suit them; every process contributes its rows."""
+class EveryRow(Metric):
+    """Values, target and weight of every row of an epoch; each process contributes its rows."""
 
-    logits: list[Tensor]
+    values: list[Tensor]
     target: list[Tensor]
     weight: list[Tensor]
     full_state_update = False
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("logits", "target", "weight"):
+        for name in ("values", "target", "weight"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, logits: Tensor, target: Tensor, weight: Tensor) -> None:
-        for rows, more in ((self.logits, logits), (self.target, target), (self.weight, weight)):
+    def update(self, values: Tensor, target: Tensor, weight: Tensor) -> None:
+        for rows, more in ((self.values, values), (self.target, target), (self.weight, weight)):
             rows.append(more.detach().flatten())
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, target and weight of all rows, each (rows,), float64."""
-        return tuple(dim_zero_cat(rows).double() for rows in (self.logits, self.target, self.weight))  # type: ignore[return-value]
+        """Values, target and weight, each (rows,), float64, on the CPU."""
+        values, target, weight = (dim_zero_cat(rows).cpu().double() for rows in (self.values, self.target, self.weight))
+        return values, target, weight
 
 
 def best_temperature(logits: Tensor, target: Tensor, weight: Tensor) -> float:

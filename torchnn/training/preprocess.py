@@ -142,7 +142,7 @@ class Preprocess(nn.Module):
         """(rows, slots of all one-hot columns): 1 where a row has the value."""
         raw = features[:, self.one_hot_slots]
         codes = torch.where(raw.isnan(), self.one_hot_missing, raw.nan_to_num().long()) + self.one_hot_offsets
-        blank = self.one_hot_used.new_zeros(len(features), len(self.one_hot_used))
+        blank = self.one_hot_used.new_zeros(features.shape[0], len(self.one_hot_used))
         return blank.scatter(1, codes, 1.0)
 
 

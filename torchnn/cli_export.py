@@ -1,0 +1,69 @@
+"""`torchnn export`: a trained model to ONNX or to a program of torch.export."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from torchnn.cli_errors import fail
+from torchnn.tables import TableError
+from torchnn.training.checkpoints import CheckpointError, find_checkpoint, read_checkpoint
+from torchnn.training.classifier import BinaryClassifier
+from torchnn.training.data import TabularDataModule
+from torchnn.training.export import ExportError, export_model
+
+PROVEN_ON = 10_000  # rows, at most
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        fail(f"export: {message}: see torchnn export --help.")
+
+
+def main(args: Sequence[str]) -> None:
+    """Run `torchnn export`.
+
+    Args:
+        args: the words after `torchnn export`.
+
+    Raises:
+        SystemExit: with status 2 after wrong input.
+    """
+    parser = _Parser(prog="torchnn export", description=__doc__, allow_abbrev=False)
+    parser.add_argument("output", type=Path, help="new file, .onnx or .pt2")
+    parser.add_argument("--ckpt_path", default="best", help="a .ckpt file, or best or last of the newest run")
+    parser.add_argument(
+        "--data.path", dest="data", help="table whose rows prove the export (default: that of the training)"
+    )
+    given = parser.parse_args(args)
+    try:
+        path = find_checkpoint(given.ckpt_path, Path())
+        checkpoint = read_checkpoint(path)
+        model = BinaryClassifier.load(path)
+        rows = real_rows(model, checkpoint, given.data)
+        difference = export_model(model, given.output, rows)
+    except (CheckpointError, ExportError, TableError) as error:
+        fail(f"export: {error}")
+    except OSError as error:
+        fail(f"export: {given.output}: {error.strerror}: give a file that can be written.")
+    print(f"{given.output} answers as {path} does: at most {difference:.1e} apart on {len(rows):,} rows")
+    sys.exit(0)
+
+
+def real_rows(model: BinaryClassifier, checkpoint: dict[str, Any], path: str | None) -> torch.Tensor:
+    """Raw features of a table that the model takes, (rows, columns).
+
+    Raises:
+        TableError: the table is gone, or does not fit.
+    """
+    options = dict(checkpoint.get("datamodule_hyper_parameters", {}))
+    options.pop("fingerprint", None)
+    if path is not None:
+        options = {**options, "path": path, "part": "all"}
+    elif "path" not in options:
+        raise TableError("the model was trained on a table in memory: give --data.path, a table that it is proven on.")
+    data = TabularDataModule(**options, schema=model.options.schema)
+    return data.table.features[data.evaluated_rows][:PROVEN_ON]

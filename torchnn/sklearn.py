@@ -1,0 +1,257 @@
+"""The classifier as a scikit-learn estimator, for pipelines, grid searches and calibration."""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Self
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import DataConversionWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from torchnn.tables.columns import Schema
+from torchnn.tables.encode import encode
+from torchnn.tables.learn import learn_columns
+from torchnn.tables.prepare import raw_table
+from torchnn.tables.roles import Roles
+from torchnn.tables.table import Table
+from torchnn.training.batches import BatchLoader
+from torchnn.training.classifier import BinaryClassifier
+from torchnn.training.data import EVALUATION_BATCH_SIZE
+
+SEEDS = 2**31 - 1
+FEWEST_TO_SPLIT = 10  # rows of a class
+MISSING_IS_FINE = "allow-nan"
+
+
+class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """`BinaryClassifier` with the interface of scikit-learn.
+
+    It trains on `fit`'s rows but for a validation part, which decides when to stop and which weights to keep. A
+    dataframe may hold numbers, categories, booleans and times, with missing values; an array numbers, with NaN for
+    missing.
+
+    Args:
+        hidden_sizes: neurons of each hidden layer; an empty list is logistic regression.
+        activation: of the hidden layers: identity, sigmoid, tanh, relu or step.
+        lr: learning rate, above 0.
+        weight_decay: of AdamW, 0 or more.
+        pos_weight: weight of the second class in the loss, above 0; auto for rows of the first by those of it.
+        threshold: probability from which a row is called the second class; or f1, cost or recall, chosen on validation.
+        calibrate: whether validation chooses a temperature.
+        scaling: of numbers: standard, robust or none.
+        categories: one_hot, embed or auto.
+        batch_size: rows in a training batch.
+        max_epochs: most epochs.
+        patience: epochs without a lower validation loss after which training ends.
+        val_fraction: fraction of the rows that validate; fewer than 10 rows of a class validate on themselves.
+        accelerator: of Lightning's Trainer: cpu, gpu or auto.
+        random_state: of the weights, the validation part and the order of the rows; an int, a RandomState or None.
+
+    Attributes:
+        classes_: the two classes, sorted.
+        model_: the trained `BinaryClassifier`.
+        n_features_in_: number of columns of X.
+        n_iter_: epochs trained.
+
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> classifier = TorchnnClassifier(max_epochs=5, random_state=0).fit(X, np.where(X[:, 0] > 0, "up", "down"))
+    >>> classifier.predict([[3.0, 0.0, 0.0], [-3.0, 0.0, 0.0]]).tolist()
+    ['up', 'down']
+    """
+
+    def __init__(
+        self,
+        hidden_sizes: Sequence[int] = (64, 64),
+        activation: str = "sigmoid",
+        lr: float = 0.02,
+        weight_decay: float = 0.1,
+        pos_weight: float | Literal["auto"] = 1.0,
+        threshold: float | Literal["f1", "cost", "recall"] = 0.5,
+        calibrate: bool = False,
+        scaling: Literal["standard", "robust", "none"] = "standard",
+        categories: Literal["auto", "one_hot", "embed"] = "auto",
+        batch_size: int = 32,
+        max_epochs: int = 200,
+        patience: int = 20,
+        val_fraction: float = 0.15,
+        accelerator: str = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.hidden_sizes = hidden_sizes
+        self.activation = activation
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.pos_weight = pos_weight
+        self.threshold = threshold
+        self.calibrate = calibrate
+        self.scaling = scaling
+        self.categories = categories
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.val_fraction = val_fraction
+        self.accelerator = accelerator
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.allow_nan = True
+        tags.non_deterministic = False
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train.
+
+        Args:
+            X: dataframe or array, (rows, columns).
+            y: two classes, (rows,).
+            sample_weight: of each row in the loss, (rows,), 0 or more; None for 1.
+
+        Raises:
+            ValueError: shapes, values or classes that do not fit.
+        """
+        data, labels = self._checked(X, y)
+        weight = None
+        if sample_weight is not None:
+            given = _check_sample_weight(sample_weight, labels, dtype=np.float32, ensure_non_negative=True)
+            weight = torch.from_numpy(given / given.mean())
+        seed = int(check_random_state(self.random_state).randint(SEEDS))
+        train, val = self._split(labels, seed)
+        raw, classes = raw_table(data), (str(self.classes_[0]), str(self.classes_[1]))
+        names = list(raw.data.column_names)
+        roles = Roles(keep=tuple(names))  # a column that says nothing has been chosen all the same
+        schema, values = learn_columns(raw, names, torch.from_numpy(train), roles, classes, lambda sentence: None)
+        features = encode(values, schema)
+        target = torch.from_numpy(labels.astype(np.float32))
+        table = Table(features, target, schema.slots, schema.classes, weight)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._train(table, schema, torch.from_numpy(train), torch.from_numpy(val), seed)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the two classes in the order of `classes_`, (rows, 2)."""
+        check_is_fitted(self)
+        return self.model_.predict_proba(self._columns(X, reset=False))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The class of each row, (rows,)."""
+        positive = self.predict_proba(X)[:, 1] >= self.model_.threshold
+        predicted: np.ndarray = self.classes_[positive.astype(int)]
+        return predicted
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """How far the probability of the second class lies above the threshold, (rows,)."""
+        difference: np.ndarray = self.predict_proba(X)[:, 1] - self.model_.threshold
+        return difference
+
+    def _checked(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+        """Columns, and y as 0 and 1."""
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None.")
+        data = self._columns(X, reset=True)
+        num_rows = len(next(iter(data.values()))) if isinstance(data, dict) else len(data)
+        labels = np.asarray(y)
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = _one_column(labels)
+        if labels.ndim != 1 or len(labels) != num_rows:
+            raise ValueError(f"y has shape {labels.shape}, X has {num_rows} rows: give one label a row.")
+        check_classification_targets(labels)
+        if type_of_target(labels) != "binary":
+            raise ValueError(
+                f"Only binary classification is supported. The type of the target is {type_of_target(labels)}."
+            )
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y holds one class, {self.classes_[0]!r}: give rows of two classes.")
+        return data, codes
+
+    def _columns(self, X: Any, reset: bool) -> Any:
+        """The columns of X: a dataframe as it is, an array by position."""
+        if hasattr(X, "columns") and hasattr(X, "__arrow_c_stream__"):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            if X.shape[0] == 0:
+                raise ValueError(f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required.")
+            return X
+        numbers = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=MISSING_IS_FINE)
+        return {f"x{position}": column for position, column in enumerate(numbers.T)}
+
+    def _split(self, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the training and of the validation rows."""
+        rows = np.arange(len(labels))
+        if np.bincount(labels).min() < FEWEST_TO_SPLIT:
+            return rows, rows
+        train, val = train_test_split(rows, test_size=self.val_fraction, stratify=labels, random_state=seed)
+        return np.sort(train), np.sort(val)
+
+    def _train(self, table: Table, schema: Schema, train: torch.Tensor, val: torch.Tensor, seed: int) -> None:
+        model = BinaryClassifier(
+            len(schema.slots),
+            list(self.hidden_sizes),
+            self.activation,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            pos_weight=self._pos_weight(table, train),
+            threshold=self.threshold,
+            calibrate=self.calibrate,
+            scaling=self.scaling,
+            categories=self.categories,
+            schema=schema.as_plain(),
+        )
+        model.preprocess.fit(table.features[train])
+        with quiet_lightning(), tempfile.TemporaryDirectory() as folder:
+            best = ModelCheckpoint(folder, monitor="val_loss", save_weights_only=True)
+            trainer = pl.Trainer(
+                max_epochs=self.max_epochs,
+                accelerator=self.accelerator,
+                devices=1,
+                callbacks=[EarlyStopping("val_loss", patience=self.patience), best],
+                logger=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+            )
+            loaders = BatchLoader(table, train, self.batch_size, seed), BatchLoader(table, val, EVALUATION_BATCH_SIZE)
+            trainer.fit(model, *loaders)
+            model.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
+        self.n_iter_ = trainer.current_epoch
+        self.model_ = model.cpu().eval()
+        self.model_.trainer = None  # which holds the data and cannot be pickled
+
+    def _pos_weight(self, table: Table, train: torch.Tensor) -> float:
+        if self.pos_weight != "auto":
+            return self.pos_weight
+        weight = torch.ones(len(table)) if table.weight is None else table.weight
+        positive = float((weight * table.target)[train].sum())
+        return (float(weight[train].sum()) - positive) / positive
+
+
+def _one_column(labels: np.ndarray) -> np.ndarray:
+    warnings.warn("A column-vector y was passed when a 1d array was expected.", DataConversionWarning, stacklevel=3)
+    return labels.ravel()
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without the lines that Lightning writes about every run."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

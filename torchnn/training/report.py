@@ -1,0 +1,145 @@
+"""What a test leaves in the run folder: the figures as JSON, and pictures of them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from sklearn.calibration import calibration_curve
+from torch import Tensor
+from torchmetrics.classification import BinaryConfusionMatrix, BinaryPrecisionRecallCurve, BinaryROC
+
+from torchnn.training.batches import as_batch
+from torchnn.training.callbacks import new_figure, run_folder
+from torchnn.training.importance import Importance, permutation_importance
+
+IMPORTANCE_ROWS = 10_000  # held-out rows that importance is measured on, at most
+SHOWN = 20  # columns in the picture of importance
+BINS = 10  # of the reliability diagram, as many rows in each
+
+
+class TestReport(Callback):
+    """Writes `test.json` and the pictures of the held-out rows into the run folder."""
+
+    __test__ = False  # no test of pytest's
+
+    def __init__(self) -> None:
+        self.features: list[Tensor] = []
+        self.target: list[Tensor] = []
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.features, self.target = [], []
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        missing = IMPORTANCE_ROWS - sum(map(len, self.target))
+        if missing > 0 and trainer.is_global_zero:
+            rows = as_batch(batch)
+            self.features.append(rows.features[:missing])
+            self.target.append(rows.target[:missing])
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        model: Any = pl_module
+        probability, target, _ = model.held_out.compute()  # every process takes part
+        folder = run_folder(trainer)
+        if folder is None:
+            return
+        label = target.round().int()
+        importance = permutation_importance(model, torch.cat(self.features), torch.cat(self.target).round().int())
+        confusion = BinaryConfusionMatrix(model.threshold)
+        counts = confusion(probability, label)
+        schema = model.schema
+        classes = ("0", "1") if schema is None else schema.classes
+        draw(folder / "roc.png", lambda axes: draw_roc(axes, probability, label))
+        draw(folder / "precision_recall.png", lambda axes: draw_precision_recall(axes, probability, label))
+        draw(folder / "reliability.png", lambda axes: draw_reliability(axes, probability, label))
+        draw(folder / "threshold.png", lambda axes: draw_threshold(axes, probability, label, model.threshold))
+        draw(folder / "confusion.png", lambda axes: draw_confusion(axes, confusion, counts, classes))
+        draw(folder / "importance.png", lambda axes: draw_importance(axes, importance))
+        metrics = {name.removeprefix("test_"): float(value) for name, value in trainer.callback_metrics.items()}
+        report = {
+            "rows": len(label),
+            "metrics": metrics,
+            "classes": list(classes),
+            "threshold": model.threshold,
+            "temperature": float(model.temperature),
+            "pos_weight": 1.0 if model.pos_weight is None else float(model.pos_weight),
+            "confusion": {"rows are true classes, columns predicted ones": counts.tolist()},
+            "importance": {one.column: {"auroc_lost": one.mean, "sd": one.sd} for one in importance},
+        }
+        (folder / "test.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+
+
+def draw(path: Path, how: Callable[[Any], None]) -> None:
+    """One picture."""
+    figure, axes = new_figure()
+    how(axes)
+    figure.savefig(path)
+
+
+def draw_roc(axes: Any, probability: Tensor, label: Tensor) -> None:
+    """Receiver operating characteristic."""
+    curve = BinaryROC()
+    curve.update(probability, label)
+    curve.plot(score=True, ax=axes)
+    axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="chance")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC of held-out rows", aspect="equal")
+    axes.legend(loc="lower right")
+
+
+def draw_precision_recall(axes: Any, probability: Tensor, label: Tensor) -> None:
+    """Precision by recall."""
+    curve = BinaryPrecisionRecallCurve()
+    curve.update(probability, label)
+    curve.plot(score=True, ax=axes)
+    axes.axhline(float(label.double().mean()), linestyle=":", color="grey", label="chance")
+    axes.set(xlabel="recall", ylabel="precision", title="Precision and recall of held-out rows", ylim=(0, 1.05))
+    axes.legend(loc="lower left")
+
+
+def draw_reliability(axes: Any, probability: Tensor, label: Tensor) -> None:
+    """How often class 1 occurs among rows of about the same probability."""
+    occurs, predicted = calibration_curve(label.numpy(), probability.numpy(), n_bins=BINS, strategy="quantile")
+    axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="perfect")
+    axes.plot(predicted, occurs, marker="o", label="held-out rows, in tenths")
+    axes.set(xlabel="predicted probability", ylabel="frequency of class 1", title="Reliability", aspect="equal")
+    axes.legend(loc="upper left")
+
+
+def draw_threshold(axes: Any, probability: Tensor, label: Tensor, threshold: float) -> None:
+    """Precision, recall and F1 of every threshold."""
+    precision, recall, thresholds = BinaryPrecisionRecallCurve()(probability, label)
+    precision, recall = precision[:-1], recall[:-1]
+    f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
+    for name, values, style in (("precision", precision, "-"), ("recall", recall, "--"), ("F1", f1, "-.")):
+        axes.plot(thresholds, values, style, label=name)
+    axes.axvline(threshold, color="grey", linestyle=":", label=f"threshold {threshold:.3g}")
+    axes.set(xlabel="threshold", ylabel="on held-out rows", title="What a threshold gives", xlim=(0, 1), ylim=(0, 1.05))
+    axes.legend()
+
+
+def draw_confusion(axes: Any, confusion: BinaryConfusionMatrix, counts: Tensor, classes: tuple[str, str]) -> None:
+    """Rows by true and by predicted class."""
+    confusion.plot(counts, ax=axes, labels=list(classes))
+    axes.set(title="Held-out rows", xlabel="predicted class", ylabel="true class")
+
+
+def draw_importance(axes: Any, importance: list[Importance]) -> None:
+    """The area under the ROC that is lost when a column is shuffled."""
+    shown = importance[:SHOWN][::-1]
+    positions = np.arange(len(shown))
+    axes.barh(positions, [one.mean for one in shown], xerr=[one.sd for one in shown], color="#4477aa")
+    axes.set_yticks(positions, [one.column if len(one.column) < 25 else one.column[:24] + "…" for one in shown])
+    more = f" (first {SHOWN} of {len(importance)} columns)" if len(importance) > SHOWN else ""
+    axes.set(xlabel="AUROC lost when the column is shuffled", title=f"Importance{more}")
