@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags, assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -168,6 +168,7 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             labels = _one_column(labels)
         if labels.ndim != 1 or len(labels) != num_rows:
             raise ValueError(f"y has shape {labels.shape}, X has {num_rows} rows: give one label a row.")
+        assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
         if type_of_target(labels) != "binary":
             raise ValueError(

@@ -54,9 +54,7 @@ def export_model(model: BinaryClassifier, path: Path, rows: Tensor) -> float:
             expected = model(rows)
         difference = float((run(unfinished)(rows) - expected).abs().max())
         if not difference <= TOLERANCE:
-            raise ExportError(
-                f"the exported model differs from the trained one by {difference:.2g}: it was not written."
-            )
+            raise ExportError(f"the exported model is {difference:.2g} off the trained one, so it was not written.")
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from sklearn.calibration import calibration_curve
+from sklearn.metrics import ConfusionMatrixDisplay
 from torch import Tensor
 from torchmetrics.classification import BinaryConfusionMatrix, BinaryPrecisionRecallCurve, BinaryROC
 
@@ -57,15 +58,14 @@ class TestReport(Callback):
             return
         label = target.round().int()
         importance = permutation_importance(model, torch.cat(self.features), torch.cat(self.target).round().int())
-        confusion = BinaryConfusionMatrix(model.threshold)
-        counts = confusion(probability, label)
+        counts = BinaryConfusionMatrix(model.threshold)(probability, label)
         schema = model.schema
         classes = ("0", "1") if schema is None else schema.classes
         draw(folder / "roc.png", lambda axes: draw_roc(axes, probability, label))
         draw(folder / "precision_recall.png", lambda axes: draw_precision_recall(axes, probability, label))
         draw(folder / "reliability.png", lambda axes: draw_reliability(axes, probability, label))
         draw(folder / "threshold.png", lambda axes: draw_threshold(axes, probability, label, model.threshold))
-        draw(folder / "confusion.png", lambda axes: draw_confusion(axes, confusion, counts, classes))
+        draw(folder / "confusion.png", lambda axes: draw_confusion(axes, counts, classes))
         draw(folder / "importance.png", lambda axes: draw_importance(axes, importance))
         metrics = {name.removeprefix("test_"): float(value) for name, value in trainer.callback_metrics.items()}
         report = {
@@ -123,15 +123,15 @@ def draw_threshold(axes: Any, probability: Tensor, label: Tensor, threshold: flo
     precision, recall = precision[:-1], recall[:-1]
     f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
     for name, values, style in (("precision", precision, "-"), ("recall", recall, "--"), ("F1", f1, "-.")):
-        axes.plot(thresholds, values, style, label=name)
+        axes.plot(thresholds.numpy(), values.numpy(), style, label=name)
     axes.axvline(threshold, color="grey", linestyle=":", label=f"threshold {threshold:.3g}")
     axes.set(xlabel="threshold", ylabel="on held-out rows", title="What a threshold gives", xlim=(0, 1), ylim=(0, 1.05))
     axes.legend()
 
 
-def draw_confusion(axes: Any, confusion: BinaryConfusionMatrix, counts: Tensor, classes: tuple[str, str]) -> None:
-    """Rows by true and by predicted class."""
-    confusion.plot(counts, ax=axes, labels=list(classes))
+def draw_confusion(axes: Any, counts: Tensor, classes: tuple[str, str]) -> None:
+    """Rows by true and by predicted class; by scikit-learn, since torchmetrics' plot warns under numpy 2."""
+    ConfusionMatrixDisplay(counts.numpy(), display_labels=classes).plot(ax=axes, cmap="Blues", colorbar=False)
     axes.set(title="Held-out rows", xlabel="predicted class", ylabel="true class")
 
 

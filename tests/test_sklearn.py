@@ -1,0 +1,96 @@
+"""The estimator under scikit-learn's own checks, and in its pipelines, searches and calibration."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_breast_cancer, make_moons
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from tests.training.tables import mixed_columns
+from torchnn.sklearn import TorchnnClassifier
+
+QUICK: dict[str, Any] = {"max_epochs": 15, "random_state": 0, "accelerator": "cpu"}
+# Batches are drawn from the rows, so that a row of weight 2 is not the same as two rows.
+EXPECTED = {"check_sample_weight_equivalence_on_dense_data": "mini-batches: a weight of 2 is not two rows"}
+
+
+@pytest.mark.slow
+@parametrize_with_checks(  # type: ignore[untyped-decorator]  # scikit-learn has no types
+    [TorchnnClassifier(max_epochs=30)], expected_failed_checks=lambda estimator: EXPECTED
+)
+def test_scikit_learn_finds_nothing(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+def test_a_dataframe_with_words_gaps_and_times_needs_no_preparation() -> None:
+    columns = mixed_columns()
+    frame = pd.DataFrame({name: values.to_pandas() for name, values in columns.items()})
+    y = frame.pop("late")
+    classifier = TorchnnClassifier(**QUICK).fit(frame[:300], y[:300])
+    assert classifier.classes_.tolist() == ["no", "yes"]
+    assert (classifier.predict(frame[300:]) == y[300:]).mean() > 0.8
+    assert classifier.feature_names_in_.tolist() == list(frame)
+    with pytest.raises(ValueError, match="feature names"):
+        classifier.predict(frame[["job", "hours", "member", "since"]])
+
+
+def test_pipelines_searches_and_calibration_work() -> None:
+    X, y = make_moons(300, noise=0.2, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), TorchnnClassifier(**QUICK))
+    assert cross_val_score(pipeline, X, y, cv=2).mean() > 0.8
+    search = GridSearchCV(TorchnnClassifier(**QUICK), {"hidden_sizes": [[], [16]]}, cv=2).fit(X, y)
+    assert search.best_params_ == {"hidden_sizes": [16]}, "moons are not linear"
+    calibrated = CalibratedClassifierCV(TorchnnClassifier(**QUICK), cv=2).fit(X, y)
+    assert calibrated.score(X, y) > 0.8
+
+
+def test_the_same_seed_gives_the_same_model_and_leaves_torchs_generator_alone() -> None:
+    import torch
+
+    X, y = load_breast_cancer(return_X_y=True)
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first, second = (TorchnnClassifier(**QUICK).fit(X, y).predict_proba(X) for _ in range(2))
+    assert torch.equal(torch.rand(1), expected)
+    np.testing.assert_array_equal(first, second)
+    other = TorchnnClassifier(**{**QUICK, "random_state": 1}).fit(X, y).predict_proba(X)
+    assert not np.array_equal(first, other)
+
+
+def test_a_pickled_estimator_predicts_the_same() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    classifier = TorchnnClassifier(**QUICK).fit(X, y)
+    again = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_array_equal(again.predict_proba(X), classifier.predict_proba(X))
+
+
+def test_rows_of_no_weight_do_not_train() -> None:
+    X, y = load_breast_cancer(return_X_y=True)
+    weight = np.ones(len(y))
+    weight[:100] = 0
+    spoilt = y.copy()
+    spoilt[:100] = 1 - y[:100]
+    honest = TorchnnClassifier(**QUICK).fit(X, spoilt, sample_weight=weight).score(X, y)
+    fooled = TorchnnClassifier(**QUICK).fit(X, spoilt).score(X, y)
+    assert honest > 0.95 > fooled
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        (np.zeros((10, 2)), np.zeros(10), "y holds one class"),
+        (np.zeros((9, 2)), np.arange(9) % 3, "Only binary classification is supported"),
+        (np.zeros((10, 2)), np.arange(8) % 2, "y has shape"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(X: Any, y: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TorchnnClassifier().fit(X, y)
