@@ -34,9 +34,9 @@ def mixed_data() -> TabularDataModule:
 
 
 def mixed_model(folder: Path, **options: Any) -> BinaryClassifier:
-    """Trained for a few epochs."""
+    """Trained until it knows what `late` depends on."""
     data = mixed_data()
     torch.manual_seed(0)
     model = BinaryClassifier(data.num_features, schema=data.plain_schema, **options)
-    trainer(folder, max_epochs=5).fit(model, data)
+    trainer(folder, max_epochs=30).fit(model, data)
     return model.eval()
