@@ -9,6 +9,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from torchnn.training.batches import BatchLoader
+from torchnn.training.defaults import batch_size_for
 from torchnn.training.tables import EMBEDDED, Table
 
 EVALUATION_BATCH_SIZE = 4096
@@ -19,7 +20,8 @@ class TabularDataModule(pl.LightningDataModule):
 
     Args:
         dataset: name of an embedded data set; "breast_cancer" is scikit-learn's (569 rows, 30 columns).
-        batch_size: rows in a training batch, per process.
+        batch_size: rows in a training batch, per process; auto for the power of two nearest to a hundredth of the
+            training rows, from 32 to 1024.
         val_fraction: fraction of the rows that validation gets, between 0 and 1.
         test_fraction: fraction of the rows that are held out for the test, between 0 and 1.
         seed: seed of the split and of the order of the batches; independent of the seed of the weights.
@@ -35,7 +37,7 @@ class TabularDataModule(pl.LightningDataModule):
     def __init__(
         self,
         dataset: Literal["breast_cancer"] = "breast_cancer",
-        batch_size: int = 32,
+        batch_size: int | Literal["auto"] = "auto",
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
         seed: int = 0,
@@ -43,7 +45,7 @@ class TabularDataModule(pl.LightningDataModule):
         super().__init__()
         if dataset not in EMBEDDED:
             raise ValueError(f"dataset is {dataset!r}: choose one of {', '.join(EMBEDDED)}.")
-        if batch_size < 1:
+        if batch_size != "auto" and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: a batch has 1 row or more.")
         for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
             if not 0 < fraction < 1:
@@ -55,10 +57,10 @@ class TabularDataModule(pl.LightningDataModule):
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed is {seed}: it lies between 0 and 2**32 − 1.")
         self.save_hyperparameters()  # a checkpoint names the split that it must not be tested on
-        self.batch_size = batch_size
         self.seed = seed
         self.table: Table = EMBEDDED[dataset]()
         self.rows = split_by_class(self.table.target, val_fraction, test_fraction, seed)
+        self.batch_size = batch_size_for(len(self.rows["train"])) if batch_size == "auto" else batch_size
 
     @property
     def num_features(self) -> int:
