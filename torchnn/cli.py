@@ -29,6 +29,7 @@ from torchnn.training.callbacks import (
 from torchnn.training.checkpoints import CheckpointError, find_checkpoint, read_checkpoint
 from torchnn.training.classifier import BinaryClassifier
 from torchnn.training.data import TabularDataModule
+from torchnn.training.defaults import EARLY_STOPPING, MAX_EPOCHS
 from torchnn.training.optimisers import ScheduleError
 from torchnn.training.predictions import PredictionFile
 from torchnn.training.report import TestReport
@@ -42,6 +43,7 @@ HARMLESS = (
     r".*dirpath has changed from.*",  # a later run never writes into the folder of an earlier one
     r".*callbacks used to create the checkpoint need.*",  # those are of training, which testing does not do
     r".*could not find the monitored key.*",  # max_steps may end a run before its first validation
+    r".*ReduceLROnPlateau conditioned on metric.*not available.*",  # the same
     r".*Checkpoint directory .* exists and is not empty.*",  # nothing in it is replaced
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's to mend
 )
@@ -82,8 +84,7 @@ class TorchnnCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
-                "early_stopping.monitor": "val_loss",
-                "early_stopping.patience": 10,
+                **{f"early_stopping.{name}": value for name, value in EARLY_STOPPING.items()},
                 "early_stopping.strict": False,  # max_steps may end a run before its first validation
                 "checkpoint.monitor": "val_loss",
                 "checkpoint.filename": "best-{epoch}",
@@ -317,7 +318,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "description": "Train and use a classifier; `torchnn check --help`: prove a hand-written backward.",
                 "version": version("torchnn"),
             },
-            trainer_defaults={"max_epochs": 200, "num_sanity_val_steps": 0, "deterministic": "warn"},
+            trainer_defaults={"max_epochs": MAX_EPOCHS, "num_sanity_val_steps": 0, "deterministic": "warn"},
         )
     except (CheckpointError, ScheduleError, TableError, TrainingDivergedError, MisconfigurationException) as error:
         fail(str(error))

@@ -11,7 +11,7 @@ from torchnn.training.metrics import ThresholdRule
 def check_numbers(
     hidden_sizes: Sequence[int],
     lr: float,
-    weight_decay: float,
+    weight_decay: float | Literal["auto"],
     pos_weight: float | Literal["auto"],
     threshold: float | ThresholdRule,
     cost_ratio: float,
@@ -25,8 +25,8 @@ def check_numbers(
     for name, value in (("lr", lr), ("pos_weight", weighting), ("cost_ratio", cost_ratio)):
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} is {value}: it is a finite number above 0.")
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"weight_decay is {weight_decay}: it is a finite number, 0 or more.")
+    if weight_decay != "auto" and not (math.isfinite(weight_decay) and weight_decay >= 0):
+        raise ValueError(f"weight_decay is {weight_decay}: it is a finite number, 0 or more, or auto.")
     if not isinstance(threshold, str) and not 0 < threshold < 1:
         raise ValueError(f"threshold is {threshold}: it lies between 0 and 1.")
     if not 0 < min_recall <= 1:

@@ -18,6 +18,7 @@ from torchnn.tables.columns import Schema
 from torchnn.training.arguments import check_loss, check_numbers
 from torchnn.training.batches import as_batch
 from torchnn.training.data import TabularDataModule, raw_features
+from torchnn.training.defaults import HIDDEN_SIZES, LR, PLATEAU, decay_for, steps_per_epoch
 from torchnn.training.metrics import (
     EveryRow,
     MeanLoss,
@@ -49,9 +50,11 @@ class BinaryClassifier(pl.LightningModule):
         optimizer: name of a class in torch.optim.
         optimizer_args: further arguments of that class.
         lr: learning rate, above 0, the initial one if there is a schedule.
-        weight_decay: weight decay of the optimiser, 0 or more.
-        lr_scheduler: name of a class in torch.optim.lr_scheduler, or null for a constant rate.
-        lr_scheduler_args: further arguments of that class.
+        weight_decay: weight decay of the optimiser, 0 or more; auto for 2 by the steps of an epoch with AdamW, else 0.
+        lr_scheduler: name of a class in torch.optim.lr_scheduler, or null for a constant rate; ReduceLROnPlateau looks
+            at the validation loss, or at that of training where there is no validation.
+        lr_scheduler_args: further arguments of that class; null for none, and for ReduceLROnPlateau for factor 0.5 and
+            patience 5.
         lr_scheduler_interval: whether the schedule advances every epoch or every step.
         pos_weight: weight of class 1 in the loss, above 0; auto for rows of class 0 by those of class 1; not for mse.
         threshold: probability from which a row is called class 1, between 0 and 1; or how validation chooses it: f1 for
@@ -83,7 +86,7 @@ class BinaryClassifier(pl.LightningModule):
     def __init__(
         self,
         in_features: int,
-        hidden_sizes: Sequence[int] = (16,),
+        hidden_sizes: Sequence[int] = HIDDEN_SIZES,
         activation: str | Sequence[str] = "sigmoid",
         output_activation: str = "sigmoid",
         bias: bool | Literal["shared"] = True,
@@ -91,9 +94,9 @@ class BinaryClassifier(pl.LightningModule):
         loss: Literal["binary_cross_entropy", "mse"] = "binary_cross_entropy",
         optimizer: str = "AdamW",
         optimizer_args: Mapping[str, Any] | None = None,
-        lr: float = 0.01,
-        weight_decay: float = 0.1,
-        lr_scheduler: str | None = None,
+        lr: float = LR,
+        weight_decay: float | Literal["auto"] = "auto",
+        lr_scheduler: str | None = "ReduceLROnPlateau",
         lr_scheduler_args: Mapping[str, Any] | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         pos_weight: float | Literal["auto"] = 1.0,
@@ -204,19 +207,32 @@ class BinaryClassifier(pl.LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        options = self.options
+        options, trainer = self.options, self._trainer
+        decay = options.weight_decay
+        if decay == "auto":
+            decay = decay_for(options.optimizer, steps_per_epoch(trainer))
         optimiser = make_optimiser(
-            options.optimizer, self.parameters(), options.lr, options.weight_decay, options.optimizer_args or {}
+            options.optimizer, self.parameters(), options.lr, decay, options.optimizer_args or {}
         )
         if options.lr_scheduler is None:
             return optimiser
-        schedule = make_schedule(options.lr_scheduler, optimiser, options.lr_scheduler_args or {})
-        interval = options.lr_scheduler_interval
-        if isinstance(schedule, ReduceLROnPlateau) and interval == "step":
-            raise ValueError(
-                "lr_scheduler_interval is step: ReduceLROnPlateau looks at the validation loss, so set epoch."
-            )
-        return [optimiser], [{"scheduler": schedule, "interval": interval, "monitor": "val_loss"}]
+        on_plateau = options.lr_scheduler == ReduceLROnPlateau.__name__
+        args = options.lr_scheduler_args
+        if args is None:
+            args = PLATEAU if on_plateau else {}
+        how = {"scheduler": make_schedule(options.lr_scheduler, optimiser, args)}
+        how |= {"interval": options.lr_scheduler_interval}
+        if on_plateau:
+            if options.lr_scheduler_interval == "step":
+                raise ValueError(
+                    "lr_scheduler_interval is step: ReduceLROnPlateau looks at the validation loss, so set epoch."
+                )
+            validates = trainer is None or trainer.enable_validation
+            how |= {"monitor": "val_loss" if validates else "train_loss"}
+            how |= {"strict": False}  # max_steps may end a run before its first validation
+            if trainer is not None and validates:
+                how |= {"frequency": trainer.check_val_every_n_epoch or 1}
+        return [optimiser], [how]
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         try:

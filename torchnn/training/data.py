@@ -20,6 +20,7 @@ from torchnn.tables.roles import Roles
 from torchnn.tables.split import Split, split_by_class, split_fold
 from torchnn.tables.text import TextOptions
 from torchnn.training.batches import BatchLoader
+from torchnn.training.defaults import batch_size_for
 
 EVALUATION_BATCH_SIZE = 4096
 
@@ -54,7 +55,8 @@ class TabularDataModule(pl.LightningDataModule):
         folds: 2 or more for cross-validation: as many runs, each with another part held out; 0 for one run.
         fold: the fold, from 0, that this run holds out; null for all of them in turn.
         part: rows that test and predict take: held_out, or all.
-        batch_size: rows in a training batch, per process.
+        batch_size: rows in a training batch, per process; auto for the power of two nearest to a hundredth of the
+            training rows, from 32 to 1024.
         seed: seed of the split and of the order of the batches; independent of the seed of the weights.
         dataset: name of an embedded data set; breast_cancer is scikit-learn's (569 rows, 30 columns).
         schema: what a trained model knows of its columns; its checkpoint sets it.
@@ -95,7 +97,7 @@ class TabularDataModule(pl.LightningDataModule):
         folds: int = 0,
         fold: int | None = None,
         part: Literal["held_out", "all"] = "held_out",
-        batch_size: int = 32,
+        batch_size: int | Literal["auto"] = "auto",
         seed: int = 0,
         dataset: Literal["breast_cancer"] = "breast_cancer",
         schema: dict[str, Any] | None = None,
@@ -106,7 +108,6 @@ class TabularDataModule(pl.LightningDataModule):
         self.save_hyperparameters(ignore=["schema", *(["path"] if in_memory else [])])
         options: Any = self.hparams
         check_options(options)
-        self.batch_size = batch_size
         self.seed = seed
         self.evaluates_all = part == "all"
         self.roles = Roles(
@@ -125,6 +126,8 @@ class TabularDataModule(pl.LightningDataModule):
         self.trained = None if schema is None else Schema.from_plain(schema)
         prepared = self._embedded(options) if path is None else self._own(path, options)
         self.table, self.schema, self.rows = prepared.table, prepared.schema, prepared.rows
+        num_rows = len(self.rows.get("train", ()))
+        self.batch_size = batch_size_for(num_rows) if batch_size == "auto" else batch_size
 
     @property
     def num_features(self) -> int:
@@ -264,7 +267,7 @@ def check_options(options: Any) -> None:
     if options.dataset not in EMBEDDED:
         raise ValueError(f"dataset is {options.dataset!r}: choose one of {', '.join(EMBEDDED)}.")
     for name in ("batch_size", "max_categories", "max_columns"):
-        if options[name] < 1:
+        if options[name] != "auto" and options[name] < 1:
             raise ValueError(f"{name} is {options[name]}: it is 1 or more.")
     for name in ("val_fraction", "test_fraction"):
         if not 0 < options[name] < 1:
