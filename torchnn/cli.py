@@ -59,6 +59,7 @@ OF_ANOTHER_TABLE = (
     "time_format",
     "max_columns",
 )
+OF_THE_FILES = ("stream",)  # and not of what a model was trained on
 DATA_DECIDES = {"num_features": "in_features", "plain_schema": "schema"}  # hyper-parameters that no flag sets
 
 
@@ -112,6 +113,8 @@ class TorchnnCLI(LightningCLI):
         for group, saved in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
             for name, trained in self.checkpoint.get(saved, {}).items():
                 if name in DATA_DECIDES.values() or name not in config[group]:
+                    continue
+                if another_table and name in OF_THE_FILES:
                     continue
                 given = config[group][name]
                 if self._is_set(group, name) and plain(given) != plain(trained):

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +13,7 @@ from torchnn.cli_errors import fail
 from torchnn.tables import TableError
 from torchnn.training.checkpoints import CheckpointError, find_checkpoint, read_checkpoint
 from torchnn.training.classifier import BinaryClassifier
-from torchnn.training.data import TabularDataModule
+from torchnn.training.data import EVALUATION_BATCH_SIZE, TabularDataModule
 from torchnn.training.export import ExportError, export_model
 
 PROVEN_ON = 10_000  # rows, at most
@@ -66,4 +67,5 @@ def real_rows(model: BinaryClassifier, checkpoint: dict[str, Any], path: str | N
     elif "path" not in options:
         raise TableError("the model was trained on a table in memory: give --data.path, a table that it is proven on.")
     data = TabularDataModule(**options, schema=model.options.schema)
-    return data.table.features[data.evaluated_rows][:PROVEN_ON]
+    batches = islice(iter(data.predict_dataloader()), -(-PROVEN_ON // EVALUATION_BATCH_SIZE))
+    return torch.cat([batch.features for batch in batches])[:PROVEN_ON]

@@ -20,7 +20,7 @@ from .problems import DEEP, GRID_BATCHES, GRID_SIZES, THREADS, Point, why_too_la
 from .report import NOT_A_RESULT, Findings, show, write
 
 DESCRIPTION = "Measure a training step of torchnn against autograd and the other ways to the same gradients."
-PARTS = ("autocast", "grid", "without-loss", "memory", "accuracy", "training")
+PARTS = ("autocast", "grid", "without-loss", "memory", "accuracy", "training", "streaming", "large-table")
 RESULTS = Path(__file__).parent / "results"
 AUTOCAST_POINT = Point(DEEP, 65536)
 POINTS_WITHOUT_LOSS = [Point(sizes, batch) for sizes in GRID_SIZES[:4] for batch in GRID_BATCHES[2:]]
@@ -124,6 +124,31 @@ def run(options: argparse.Namespace, progress: Progress) -> Findings:
                 "torchnn_rows_per_second": round(training.of_ours),
                 "plain_rows_per_second": round(training.of_plain),
                 "ratio": round(training.ratio, 4),
+            }
+        ]
+    if "streaming" in parts:
+        tell("streaming")
+        from .streaming import measure_streaming
+
+        streaming = measure_streaming()
+        findings.streaming = [
+            {
+                "streaming_rows_per_second": round(streaming.of_stream),
+                "in_memory_rows_per_second": round(streaming.of_memory),
+                "ratio": round(streaming.ratio, 4),
+            }
+        ]
+    if "large-table" in parts:
+        tell("large table")
+        from .streaming import measure_large_table
+
+        large = measure_large_table()
+        findings.large_table = [
+            {
+                "rows": large.num_rows,
+                "parquet_mib": round(large.parquet_bytes / 2**20),
+                "peak_mib": round(large.peak_bytes / 2**20),
+                "seconds": round(large.seconds),
             }
         ]
     return findings

@@ -36,6 +36,8 @@ class Findings:
     memory: list[Memory] = field(default_factory=list)
     accuracy: list[Accuracy] = field(default_factory=list)
     training: Rows = field(default_factory=list)
+    streaming: Rows = field(default_factory=list)
+    large_table: Rows = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -66,6 +68,16 @@ def show(console: Console, findings: Findings) -> None:
         console.print(
             f"training: {row['torchnn_rows_per_second']:,.0f} rows a second, the plain recipe "
             f"{row['plain_rows_per_second']:,.0f}: {row['ratio']:.2f} times as fast"
+        )
+    for row in findings.streaming:
+        console.print(
+            f"streaming: {row['streaming_rows_per_second']:,.0f} rows a second, the same table in memory "
+            f"{row['in_memory_rows_per_second']:,.0f}: {row['ratio']:.2f} times as fast"
+        )
+    for row in findings.large_table:
+        console.print(
+            f"an epoch of {row['rows']:,} rows with validation and test: at most {row['peak_mib']:,} MiB, "
+            f"{row['seconds']:,} s"
         )
     for note in dict.fromkeys(findings.notes):
         console.print(note, markup=False)
@@ -108,6 +120,8 @@ def write(folder: Path, findings: Findings) -> list[str]:
             "memory.csv": memory_rows(findings.memory),
             "accuracy.csv": accuracy_rows(findings.accuracy),
             "training.csv": [{**row, **where()} for row in findings.training],
+            "streaming.csv": [{**row, **where()} for row in findings.streaming],
+            "large_table.csv": [{**row, **where()} for row in findings.large_table],
         }
         files |= {name: csv_writer(rows) for name, rows in tables.items() if rows}
         files |= pictures(findings)

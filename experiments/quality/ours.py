@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
-from torchnn.tables import Table
 
+from torchnn.tables import Table
 from torchnn.training import BinaryClassifier, TabularDataModule
 from torchnn.training.data import split_by_class
 from torchnn.training.defaults import EARLY_STOPPING, MAX_EPOCHS, batch_size_for

@@ -11,9 +11,9 @@ from sklearn.datasets import make_circles
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
-from torchnn.tables import Table
 
 from tests.training.helpers import table, trainer
+from torchnn.tables import Table
 from torchnn.training import BinaryClassifier, TabularDataModule
 from torchnn.training.batches import BatchLoader
 from torchnn.training.defaults import EARLY_STOPPING, MAX_EPOCHS, batch_size_for

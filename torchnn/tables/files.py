@@ -181,7 +181,7 @@ def _read(path: Path, options: TextOptions, max_columns: int) -> tuple[pa.Table,
     if start.startswith((PARQUET, ARROW_FILE, ARROW_STREAM)):
         table = _read_binary(path, start, max_columns)
         check_names(table.column_names, path)
-        return table, False, False, _digest_of_file(path)
+        return table, False, False, digest_of_file(path)
     if suffix in (".parquet", ".pq", ".arrow", ".feather", ".ipc") and start:
         raise TableError(f"{path} is no {suffix[1:]} file in spite of its name, or is broken: write it again.")
     table, lines, content = read_text(path, options, max_columns)
@@ -204,7 +204,8 @@ def _read_binary(path: Path, start: bytes, max_columns: int) -> pa.Table:
         raise TableError(f"{path} is a broken {kind} file ({reason}): write it again.") from error
 
 
-def _digest_of_file(path: Path) -> bytes:
+def digest_of_file(path: Path) -> bytes:
+    """What stands for the contents of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").digest()
 

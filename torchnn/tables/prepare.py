@@ -79,7 +79,7 @@ def prepare(raw: RawTable, roles: Roles, splitting: Splitting, remark: Callable[
     target = read_target(raw, roles.target, roles.positive, roles.missing)
     names = usable_columns(raw.data, raw.name, roles, splitting.column)
     check_types(raw, names)
-    weight, ids = _weight(raw, roles.weight_column), _ids(raw, roles.id_column)
+    weight, ids = weight_of(raw, roles.weight_column), ids_of(raw, roles.id_column)
     rows = _split(raw, torch.from_numpy(target.values), splitting, roles.missing)
     schema, columns = learn_columns(raw, names, rows["train"], roles, target.classes, remark)
     if weight is not None:
@@ -104,6 +104,20 @@ def encode_table(
     Raises:
         TableError: a column that the model needs is missing, or holds something else.
     """
+    check_complete(raw, schema)
+    if with_target:
+        target = read_target(raw, schema.target, None, schema.missing, schema.classes)
+    else:
+        target = Target(np.full(raw.data.num_rows, np.nan, dtype=np.float32), schema.classes)
+    columns = {column.name: values_of(raw, column.name, column.kind, schema.missing) for column in schema.columns}
+    weight, ids = weight_of(raw, weight_column), ids_of(raw, id_column)
+    return Table(
+        encode(columns, schema), torch.from_numpy(target.values), schema.slots, schema.classes, weight, ids, id_column
+    )
+
+
+def check_complete(raw: RawTable, schema: Schema) -> None:
+    """Refuse a table that lacks a column of the schema."""
     lacking = [column.name for column in schema.columns if column.name not in raw.data.column_names]
     if lacking:
         raise TableError(
@@ -111,15 +125,6 @@ def encode_table(
             + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
             + f" that the model was trained on: {close_to(lacking[0], raw.data.column_names)}"
         )
-    if with_target:
-        target = read_target(raw, schema.target, None, schema.missing, schema.classes)
-    else:
-        target = Target(np.full(raw.data.num_rows, np.nan, dtype=np.float32), schema.classes)
-    columns = {column.name: values_of(raw, column.name, column.kind, schema.missing) for column in schema.columns}
-    weight, ids = _weight(raw, weight_column), _ids(raw, id_column)
-    return Table(
-        encode(columns, schema), torch.from_numpy(target.values), schema.slots, schema.classes, weight, ids, id_column
-    )
 
 
 def unseen_categories(table: Table, schema: Schema) -> dict[str, int]:
@@ -194,7 +199,8 @@ def check_types(raw: RawTable, names: Sequence[str]) -> None:
         raise TableError(f"{raw.name} has no column of numbers, words, booleans or times: give one with such columns.")
 
 
-def _weight(raw: RawTable, name: str) -> Tensor | None:
+def weight_of(raw: RawTable, name: str, may_be_zero: bool = False) -> Tensor | None:
+    """The weight of each row; None without a name. Of some rows of a table, all may be zero."""
     if not name:
         return None
     if name not in raw.data.column_names:
@@ -208,12 +214,13 @@ def _weight(raw: RawTable, name: str) -> Tensor | None:
         raise TableError(
             f"{raw.where(row)}, weight {name!r} is {raw.data[name][row].as_py()}: a weight is a number, 0 or more."
         )
-    if not numbers.any():
+    if not (may_be_zero or numbers.any()):
         raise TableError(f"{raw.name}, weight {name!r} is 0 in all rows: give a weight above 0.")
     return torch.from_numpy(numbers.astype(np.float32))
 
 
-def _ids(raw: RawTable, name: str) -> Any:
+def ids_of(raw: RawTable, name: str) -> Any:
+    """What names each row; None without a name."""
     if name and name not in raw.data.column_names:
         raise TableError(
             f"{raw.name} has no column {name!r} for --data.id_column: {close_to(name, raw.data.column_names)}"

@@ -24,7 +24,7 @@ def split_by_class(target: Tensor, val_fraction: float, test_fraction: float, se
         rest, test = train_test_split(rows, test_size=test_fraction, stratify=labels, random_state=seed)
         train, val = train_test_split(rest, test_size=share_of_rest, stratify=labels[rest], random_state=seed)
     except ValueError as error:
-        raise _too_small(val_fraction, test_fraction, len(rows)) from error
+        raise too_small(val_fraction, test_fraction, len(rows)) from error
     return _sorted(train, val, test)
 
 
@@ -64,7 +64,7 @@ def split_by_group(groups: Any, target: Tensor, val_fraction: float, test_fracti
         shuffle = GroupShuffleSplit(1, test_size=share_of_rest, random_state=seed)
         train, val = next(shuffle.split(rest, groups=groups[rest]))
     except ValueError as error:
-        raise _too_small(val_fraction, test_fraction, len(rows)) from error
+        raise too_small(val_fraction, test_fraction, len(rows)) from error
     return _checked(rest[train], rest[val], test, target, val_fraction, test_fraction)
 
 
@@ -108,11 +108,12 @@ def _checked(
 ) -> Parts:
     labels = _labels(target)
     if any(len(np.unique(labels[part])) < 2 for part in (train, val, test)):
-        raise _too_small(val_fraction, test_fraction, len(target))
+        raise too_small(val_fraction, test_fraction, len(target))
     return _sorted(train, val, test)
 
 
-def _too_small(val_fraction: float, test_fraction: float, num_rows: int) -> ValueError:
+def too_small(val_fraction: float, test_fraction: float, num_rows: int) -> ValueError:
+    """What to raise for a part without both classes."""
     return ValueError(
         f"val_fraction {val_fraction} and test_fraction {test_fraction} of {num_rows} rows leave a part without "
         "a row of each class: choose others."

@@ -67,7 +67,7 @@ def read_target(
     column = raw.data[name]
     if kind_of_type(column.type) in ("time", ""):
         raise TableError(f"{raw.name}, target {name!r} holds {column.type}: give a column with two classes.")
-    words = _label_words(column, missing)
+    words = label_words(column, missing)
     if words.null_count:
         row = int(pc.index(pc.is_null(words), True).as_py())
         raise TableError(
@@ -78,7 +78,7 @@ def read_target(
     soft = _soft(raw, name, column, words, distinct) if positive is None else None
     if soft is not None and classes in (None, ("0", "1")):
         return soft
-    classes = classes or _classes(raw, name, distinct, positive)
+    classes = classes or classes_of(raw, name, distinct, positive)
     unknown = [value for value in distinct if value not in classes]
     if unknown:
         where = raw.where(row_of(words, unknown[0]))
@@ -87,7 +87,7 @@ def read_target(
     return Target(values, classes)
 
 
-def _label_words(column: Any, missing: tuple[str, ...]) -> Any:
+def label_words(column: Any, missing: tuple[str, ...]) -> Any:
     """Labels as words: 1 for 1.0 too, so that the type of a file does not change a class."""
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
@@ -115,7 +115,8 @@ def _soft(raw: RawTable, name: str, column: Any, words: Any, distinct: list[str]
     return Target(values.astype(np.float32), ("0", "1"), soft=True)
 
 
-def _classes(raw: RawTable, name: str, distinct: list[str], positive: str | None) -> tuple[str, str]:
+def classes_of(raw: RawTable, name: str, distinct: list[str], positive: str | None) -> tuple[str, str]:
+    """Which of the distinct values of a target is class 0, and which class 1."""
     if positive is not None and positive not in distinct:
         raise TableError(
             f"--data.positive {positive} does not occur in target {name!r} of {raw.name}: it holds {quoted(distinct)}."

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -19,12 +20,14 @@ class Batch(NamedTuple):
         features: shape (rows, columns).
         target: shape (rows,).
         weight: of each row in the loss, shape (rows,); None for 1.
+        ids: what names each row, an Arrow array of (rows,), where rows come in order; None for their number.
     """
 
     row: Tensor
     features: Tensor
     target: Tensor
     weight: Tensor | None = None
+    ids: Any = None
 
 
 def as_batch(batch: Any) -> Batch:
@@ -97,4 +100,6 @@ class BatchLoader:
         for start in range(0, len(all_rows), self.batch_size):
             rows = all_rows[start : start + self.batch_size]
             weight = None if self.table.weight is None else self.table.weight[rows]
-            yield Batch(rows, self.table.features[rows], self.table.target[rows], weight)
+            in_order = self.shuffle_seed is None and self.table.ids is not None
+            ids = self.table.ids.take(pa.array(rows.numpy())) if in_order else None
+            yield Batch(rows, self.table.features[rows], self.table.target[rows], weight, ids)

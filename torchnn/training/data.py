@@ -1,14 +1,14 @@
 """The data module: a table, split and served in batches."""
 
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from torchnn.tables.columns import Schema, of_numbers
@@ -17,10 +17,21 @@ from torchnn.tables.faults import TableError
 from torchnn.tables.files import RawTable, find_files, read_files
 from torchnn.tables.prepare import Prepared, Splitting, encode_table, prepare, raw_table, unseen_categories
 from torchnn.tables.roles import Roles
-from torchnn.tables.split import Split, split_by_class, split_fold
+from torchnn.tables.split import Parts, Split, split_by_class, split_fold
+from torchnn.tables.table import Table
 from torchnn.tables.text import TextOptions
-from torchnn.training.batches import BatchLoader
 from torchnn.training.defaults import batch_size_for
+from torchnn.training.source import (
+    UNSEEN,
+    DataSource,
+    Loader,
+    Part,
+    TableSource,
+    description,
+    remark,
+    stream_source,
+    streamed,
+)
 
 EVALUATION_BATCH_SIZE = 4096
 
@@ -57,6 +68,8 @@ class TabularDataModule(pl.LightningDataModule):
         part: rows that test and predict take: held_out, or all.
         batch_size: rows in a training batch, per process; auto for the power of two nearest to a hundredth of the
             training rows, from 32 to 1024.
+        stream: read Parquet piece by piece instead of at once; auto does if its numbers would take more than 512 MiB.
+        shuffle_rows: rows of the buffer that shuffles a stream; null for as many as 128 MiB hold, 1,048,576 at most.
         seed: seed of the split and of the order of the batches; independent of the seed of the weights.
         dataset: name of an embedded data set; breast_cancer is scikit-learn's (569 rows, 30 columns).
         schema: what a trained model knows of its columns; its checkpoint sets it.
@@ -66,9 +79,12 @@ class TabularDataModule(pl.LightningDataModule):
         TableError: a fault of the table, which names file, row and column; a ValueError too.
 
     >>> data = TabularDataModule()
-    >>> data.num_features, {part: len(rows) for part, rows in data.rows.items()}
-    (30, {'train': 397, 'val': 86, 'test': 86})
+    >>> data.num_features, data.source.num_rows
+    (30, {'train': 397, 'val': 86, 'test': 86, 'all': 569})
     """
+
+    table: Table  # of a table in memory alone
+    rows: Parts
 
     def __init__(
         self,
@@ -98,6 +114,8 @@ class TabularDataModule(pl.LightningDataModule):
         fold: int | None = None,
         part: Literal["held_out", "all"] = "held_out",
         batch_size: int | Literal["auto"] = "auto",
+        stream: bool | Literal["auto"] = "auto",
+        shuffle_rows: int | None = None,
         seed: int = 0,
         dataset: Literal["breast_cancer"] = "breast_cancer",
         schema: dict[str, Any] | None = None,
@@ -124,15 +142,15 @@ class TabularDataModule(pl.LightningDataModule):
         )
         self.without_target: RawTable | None = None
         self.trained = None if schema is None else Schema.from_plain(schema)
-        prepared = self._embedded(options) if path is None else self._own(path, options)
-        self.table, self.schema, self.rows = prepared.table, prepared.schema, prepared.rows
-        num_rows = len(self.rows.get("train", ()))
+        self.source = self._in_memory(self._embedded(options)) if path is None else self._own(path, options)
+        self.schema = self.source.schema
+        num_rows = self.source.num_rows.get("train", 0)
         self.batch_size = batch_size_for(num_rows) if batch_size == "auto" else batch_size
 
     @property
     def num_features(self) -> int:
         """Number of columns of the matrix that a model gets."""
-        return self.table.features.shape[1]
+        return len(self.schema.slots)
 
     @property
     def plain_schema(self) -> dict[str, Any]:
@@ -141,42 +159,41 @@ class TabularDataModule(pl.LightningDataModule):
 
     def training_features(self) -> Iterator[Tensor]:
         """Raw features of the training rows, (rows, slots) each: all that a model may fit its preprocessing on."""
-        yield self.table.features[self.rows["train"]]
+        return self.source.training_features()
 
     def class_counts(self) -> tuple[float, float]:
         """Weight (or number) of the training rows of class 0 and of class 1."""
-        target = self.table.target[self.rows["train"]].double()
-        weight = (
-            torch.ones_like(target) if self.table.weight is None else self.table.weight[self.rows["train"]].double()
-        )
-        return float((weight * (1 - target)).sum()), float((weight * target).sum())
+        return self.source.class_counts()
 
-    def train_dataloader(self) -> BatchLoader:
-        return self._loader(self.rows["train"], self.batch_size, shuffle_seed=self.seed)
+    def train_dataloader(self) -> Loader:
+        return self._loader("train", self.batch_size, shuffle_seed=self.seed)
 
-    def val_dataloader(self) -> BatchLoader:
-        return self._loader(self.rows["val"], EVALUATION_BATCH_SIZE)
+    def val_dataloader(self) -> Loader:
+        return self._loader("val", EVALUATION_BATCH_SIZE)
 
-    def test_dataloader(self) -> BatchLoader:
+    def test_dataloader(self) -> Loader:
         if self.without_target is not None and self.trained is not None:  # which predictions have no need of
-            self.table = encode_table(
-                self.without_target, self.trained, True, self.roles.id_column, self.roles.weight_column
-            )
-            self.without_target = None
-        return self._loader(self.evaluated_rows, EVALUATION_BATCH_SIZE)
+            columns = self.roles.id_column, self.roles.weight_column
+            table = encode_table(self.without_target, self.trained, True, *columns)
+            self.source, self.without_target = self._in_memory(Prepared(table, self.trained, {})), None
+        return self._loader(self.evaluated, EVALUATION_BATCH_SIZE)
 
-    def predict_dataloader(self) -> BatchLoader:
+    def predict_dataloader(self) -> Loader:
         """Every process gets its share of the rows; `row` says which."""
-        return self._loader(self.evaluated_rows, EVALUATION_BATCH_SIZE)
+        return self._loader(self.evaluated, EVALUATION_BATCH_SIZE)
 
     @property
-    def evaluated_rows(self) -> Tensor:
-        """Rows that test and predict take."""
-        return torch.arange(len(self.table)) if self.evaluates_all else self.rows["test"]
+    def evaluated(self) -> Part:
+        """The rows that test and predict take."""
+        return "all" if self.evaluates_all else "test"
 
-    def _loader(self, rows: Tensor, batch_size: int, shuffle_seed: int | None = None) -> BatchLoader:
+    def _loader(self, part: Part, batch_size: int, shuffle_seed: int | None = None) -> Loader:
         rank, num_ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return BatchLoader(self.table, rows, batch_size, shuffle_seed, rank, num_ranks)
+        return self.source.loader(part, batch_size, shuffle_seed, rank, num_ranks)
+
+    def _in_memory(self, prepared: Prepared) -> DataSource:
+        self.table, self.rows = prepared.table, prepared.rows
+        return TableSource(prepared)
 
     def _embedded(self, options: Any) -> Prepared:
         table = EMBEDDED[options.dataset]()
@@ -186,15 +203,11 @@ class TabularDataModule(pl.LightningDataModule):
             rows = split_by_class(table.target, options.val_fraction, options.test_fraction, self.seed)
         return Prepared(table, of_numbers(table.columns, "", table.classes), rows)
 
-    def _own(self, path: Any, options: Any) -> Prepared:
-        raw, given = self._read(path, options)
-        self.hparams["fingerprint"] = raw.fingerprint
-        if self.trained is not None and self.evaluates_all:
-            table = encode_table(raw, self.trained, id_column=self.roles.id_column)
-            self.without_target = raw
-            for name, count in unseen_categories(table, self.trained).items():
-                remark(f"column {name!r} has values that training has not seen in {count:,} of {len(table):,} rows.")
-            return Prepared(table, self.trained, {})
+    def _own(self, path: Any, options: Any) -> DataSource:
+        files = self._files(path, options)
+        stream, hint = streamed([file for group in files.values() for file in group], options) if files else (None, "")
+        if hint:
+            remark(hint)
         splitting = Splitting(
             options.split,
             options.split_column or "",
@@ -203,20 +216,48 @@ class TabularDataModule(pl.LightningDataModule):
             options.folds,
             options.fold or 0,
             self.seed,
-            given,
         )
-        prepared = prepare(raw, self.roles, splitting, remark if self.trained is None else (lambda _: None))
+        tell = remark if self.trained is None else (lambda _: None)
+        source: DataSource
+        if stream is not None:
+            self.hparams["fingerprint"] = stream.fingerprint()
+            known = self.trained if self.evaluates_all else None
+            of_files = [part for part, group in files.items() for _ in group]
+            source = own = stream_source(stream, self.roles, splitting, of_files, known, tell, options.shuffle_rows)
+            name, share = stream.described().name, own.positive_share
+        else:
+            raw, given = self._read(path, files, options)
+            self.hparams["fingerprint"] = raw.fingerprint
+            if self.trained is not None and self.evaluates_all:
+                self.without_target = raw
+                return self._in_memory(self._known(raw, self.trained))
+            prepared = prepare(raw, self.roles, replace(splitting, given=given), tell)
+            source, name, share = self._in_memory(prepared), raw.name, float(prepared.table.target.double().mean())
         if self.trained is None:
-            describe(prepared, raw.name)
-        elif self.trained != prepared.schema:
-            raise TableError(
-                f"{raw.name} does not hold the columns that the checkpoint was trained on: use its own data."
-            )
-        return prepared
+            remark(description(source.schema, source.num_rows["all"], share, name))
+        elif self.trained != source.schema:
+            raise TableError(f"{name} does not hold the columns that the checkpoint was trained on: use its own data.")
+        return source
 
-    def _read(self, path: Any, options: Any) -> tuple[RawTable, Mapping[str, Tensor]]:
-        """The rows of all files, and which of them are those of files of their own."""
+    def _known(self, raw: RawTable, schema: Schema) -> Prepared:
+        """A table that is not trained on."""
+        table = encode_table(raw, schema, id_column=self.roles.id_column)
+        for name, count in unseen_categories(table, schema).items():
+            remark(UNSEEN.format(name=name, count=count, rows=len(table)))
+        return Prepared(table, schema, {})
+
+    def _files(self, path: Any, options: Any) -> dict[str, list[Path]]:
+        """The files of each part, those without files of their own left out; none for a table that is given."""
         if not is_path(path):
+            return {}
+        parts = {"train": path}
+        if not self.evaluates_all:
+            parts |= {name: at for name in ("val", "test") if (at := options[f"{name}_path"]) is not None}
+        return {name: find_files(at) for name, at in parts.items()}
+
+    def _read(self, path: Any, files: Mapping[str, list[Path]], options: Any) -> tuple[RawTable, Mapping[str, Tensor]]:
+        """The rows of all files, and which of them are those of files of their own."""
+        if not files:
             return raw_table(path), {}
         trained_categories = (
             [] if self.trained is None else [c.name for c in self.trained.columns if c.kind == "category"]
@@ -230,12 +271,8 @@ class TabularDataModule(pl.LightningDataModule):
             options.time_format,
             (*given_categories, *trained_categories, self.roles.id_column),
         )
-        parts = {"train": path}
-        if not self.evaluates_all:
-            parts |= {name: at for name in ("val", "test") if (at := options[f"{name}_path"]) is not None}
-        files = {name: find_files(at) for name, at in parts.items()}
         raw = read_files([file for group in files.values() for file in group], text, options.max_columns)
-        if len(parts) == 1:
+        if len(files) == 1:
             return raw, {}
         counts = iter(source.num_rows for source in raw.sources)
         sizes = [sum(next(counts) for _ in group) for group in files.values()]
@@ -252,7 +289,7 @@ def raw_features(data: Any, schema: dict[str, Any] | None) -> Tensor:
         return torch.as_tensor(data)
     if schema is None:
         raise TableError("the model was trained without names of columns: give raw features, (rows, in_features).")
-    return TabularDataModule(data, part="all", schema=schema).table.features
+    return TabularDataModule(data, part="all", schema=schema, stream=False).table.features
 
 
 def is_path(value: Any) -> bool:
@@ -266,8 +303,8 @@ def check_options(options: Any) -> None:
     """Raise ValueError naming the first argument that is out of range."""
     if options.dataset not in EMBEDDED:
         raise ValueError(f"dataset is {options.dataset!r}: choose one of {', '.join(EMBEDDED)}.")
-    for name in ("batch_size", "max_categories", "max_columns"):
-        if options[name] != "auto" and options[name] < 1:
+    for name in ("batch_size", "max_categories", "max_columns", "shuffle_rows"):
+        if options[name] not in (None, "auto") and options[name] < 1:
             raise ValueError(f"{name} is {options[name]}: it is 1 or more.")
     for name in ("val_fraction", "test_fraction"):
         if not 0 < options[name] < 1:
@@ -290,20 +327,3 @@ def check_options(options: Any) -> None:
     separate = [name for name in ("val_path", "test_path") if options[name] is not None]
     if separate and (options.folds or options.split != "random"):
         raise ValueError(f"{separate[0]} does not go with folds or split {options.split}: the files are the split.")
-
-
-@rank_zero_only
-def remark(sentence: str) -> None:
-    """Tell the user something about their table."""
-    sys.stderr.write(f"torchnn: {sentence}\n")
-
-
-def describe(prepared: Prepared, source: str) -> None:
-    """Tell what was found in a table: rows, kinds of columns, and which class is 1."""
-    table, schema = prepared.table, prepared.schema
-    kinds: dict[str, list[str]] = {}
-    for column in schema.columns:
-        kinds.setdefault(column.kind, []).append(column.name)
-    found = "; ".join(f"{kind} {', '.join(names[:8])}{', …' if names[8:] else ''}" for kind, names in kinds.items())
-    share = f"{float(table.target.double().mean()):.1%}"
-    remark(f"{source}: {len(table):,} rows; {found}; {schema.target} is {schema.classes[1]} in {share}")

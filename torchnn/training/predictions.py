@@ -1,27 +1,30 @@
 """Predictions to a file: each row once, in the order of the table, whatever the number of processes."""
 
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
-import torch
 from lightning.pytorch.callbacks import Callback
-
-from torchnn.tables.table import Table
+from pyarrow import ipc
 
 FORMATS = (".csv", ".tsv", ".parquet")
+ROWS_AT_A_TIME = 65_536
 
 
 class PredictionFile(Callback):
-    """Gathers the predictions of all processes and writes them as one table.
+    """Writes the predictions of all processes as one table, as they are made: none are kept in memory.
+
+    Each process writes those of its rows, in order, to a file beside the one that is asked for; the first process
+    then merges them, and the file appears when it is complete.
 
     Args:
-        path: .csv, .tsv or .parquet; must not exist yet.
+        path: .csv, .tsv or .parquet; must not exist yet; in a folder that all processes share.
 
     Raises:
         ValueError: another suffix, no such folder, or a file that exists.
@@ -35,10 +38,10 @@ class PredictionFile(Callback):
         if not path.parent.is_dir():
             raise ValueError(f"{path.parent} is no folder: make it first.")
         self.path = path
-        self.batches: list[dict[str, torch.Tensor]] = []
+        self.own: Spill | None = None
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.batches = []
+        self.own = Spill(self._spilled(trainer.global_rank))
 
     def on_predict_batch_end(
         self,
@@ -49,53 +52,128 @@ class PredictionFile(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.batches.append({name: values.cpu() for name, values in outputs.items()})
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        assert self.own is not None
+        ids = getattr(batch, "ids", None)
+        self.own.add(as_arrow(outputs, data.schema.classes, ids, data.source.id_name))
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        names = ("row", "probability", "label") if self.batches else ()
-        own = {name: torch.cat([batch[name] for batch in self.batches]).numpy() for name in names}
-        parts = [part for part in gathered(own, trainer) if part]
+        assert self.own is not None
+        self.own.close()
+        trainer.strategy.barrier("predictions are spilled")
         if trainer.is_global_zero:
-            together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            write_atomically(as_arrow(together, data.table), self.path)
+            spilled = [self._spilled(rank) for rank in range(trainer.world_size)]
+            write_atomically(merged([read_spill(path) for path in spilled if path.exists()]), self.path)
+        trainer.strategy.barrier("predictions are merged")
+        self.own.remove()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self.own is not None:
+            self.own.remove()
+
+    def _spilled(self, rank: int) -> Path:
+        return self.path.with_name(f".{self.path.name}.{rank}.arrow")
 
 
-def gathered(own: Any, trainer: pl.Trainer) -> list[Any]:
-    """What every process has, on the first process; elsewhere nothing."""
-    if trainer.world_size == 1:
-        return [own]
-    parts: list[Any] = [None] * trainer.world_size
-    torch.distributed.gather_object(own, parts if trainer.is_global_zero else None)
-    return parts
+class Spill:
+    """Tables that wait in a file, in larger parts than they came in; without a table there is no file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.waiting: list[pa.Table] = []
+        self.writer: Any = None
+        path.unlink(missing_ok=True)
+
+    def add(self, table: pa.Table) -> None:
+        self.waiting.append(table)
+        if sum(map(len, self.waiting)) >= ROWS_AT_A_TIME:
+            self._write()
+
+    def _write(self) -> None:
+        table = pa.concat_tables(self.waiting).combine_chunks()
+        if self.writer is None:
+            self.writer = ipc.new_file(str(self.path), table.schema)
+        self.writer.write_table(table)
+        self.waiting = []
+
+    def close(self) -> None:
+        if self.waiting:
+            self._write()
+        if self.writer is not None:
+            self.writer.close()
+
+    def remove(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+        self.path.unlink(missing_ok=True)
 
 
-def as_arrow(columns: dict[str, np.ndarray], table: Table) -> pa.Table:
-    """Number or id of each row, probability of class 1, and label by name, in the order of the rows.
+def read_spill(path: Path) -> Iterator[pa.Table]:
+    """The tables of a spill, one at a time."""
+    with pa.OSFile(str(path)) as file, ipc.open_file(file) as spilled:
+        for number in range(spilled.num_record_batches):
+            yield pa.Table.from_batches([spilled.get_batch(number)])
 
-    >>> table = Table(torch.zeros(2, 1), torch.zeros(2), ("x",), ("no", "yes"))
-    >>> columns = {"row": np.array([1, 0]), "probability": np.array([0.9, 0.2]), "label": np.array([1, 0])}
-    >>> as_arrow(columns, table).to_pydict()
-    {'row': [0, 1], 'probability': [0.2, 0.9], 'label': ['no', 'yes']}
+
+def merged(parts: Sequence[Iterator[pa.Table]]) -> Iterator[pa.Table]:
+    """The rows of several sequences of tables, each in the order of the first column, in this order.
+
+    >>> parts = [[pa.table({"row": [0, 3]})], [pa.table({"row": [1]}), pa.table({"row": [2]})]]
+    >>> [row for table in merged([iter(part) for part in parts]) for row in table["row"].to_pylist()]
+    [0, 1, 2, 3]
     """
-    order = np.argsort(columns["row"])
-    rows = columns["row"][order]
-    classes = pa.array(table.classes)
-    ids = {"row": pa.array(rows)} if table.ids is None else {table.id_name: table.ids.take(pa.array(rows))}
-    return pa.table(
-        {**ids, "probability": columns["probability"][order], "label": classes.take(pa.array(columns["label"][order]))}
-    )
+    heads = {number: table for number, part in enumerate(parts) if (table := next(part, None)) is not None}
+    while heads:
+        # No row that is still to come stands before the end of the head that ends first.
+        limit = min(head[0][-1].as_py() for head in heads.values())
+        taken = []
+        for number, head in list(heads.items()):
+            count = pc.sum(pc.less_equal(head[0], limit)).as_py()
+            taken.append(head.slice(0, count))
+            rest = head.slice(count) if count < len(head) else next(parts[number], None)
+            if rest is None:
+                del heads[number]
+            else:
+                heads[number] = rest
+        together = pa.concat_tables(taken)
+        yield together.take(pc.sort_indices(together[0])) if len(taken) > 1 else together
 
 
-def write_atomically(table: pa.Table, path: Path) -> None:
-    """Write a file that is either whole or not there."""
+def as_arrow(outputs: Any, classes: Sequence[str], ids: Any, id_name: str) -> pa.Table:
+    """Number of each row, its id if it has one, probability of class 1, and label by name.
+
+    >>> import torch
+    >>> outputs = {name: torch.tensor([value]) for name, value in (("row", 7), ("probability", 0.5), ("label", 1))}
+    >>> as_arrow(outputs, ("no", "yes"), None, "row").to_pydict()
+    {'': [7], 'row': [7], 'probability': [0.5], 'label': ['yes']}
+    """
+    row, probability, label = (pa.array(outputs[name].cpu().numpy()) for name in ("row", "probability", "label"))
+    if ids is not None and pa.types.is_dictionary(ids.type):
+        ids = pc.cast(ids, ids.type.value_type)  # each part of a table may have a dictionary of its own
+    ids = row if ids is None else ids
+    columns = [row, ids, probability, pa.array(classes).take(label)]
+    return pa.Table.from_arrays(columns, names=["", id_name, "probability", "label"])
+
+
+def write_atomically(tables: Iterable[pa.Table], path: Path) -> None:
+    """Write a file that is either whole or not there; the first column, by which rows were ordered, is left out."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    writer: Any = None
     try:
-        if path.suffix.lower() == ".parquet":
-            pq.write_table(table, unfinished)
-        else:
-            delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-            pacsv.write_csv(table, unfinished, pacsv.WriteOptions(delimiter=delimiter, quoting_style="needed"))
-        unfinished.replace(path)
+        for table in tables:
+            kept = table.drop_columns([table.column_names[0]])
+            if writer is None:
+                writer = _writer(unfinished, path.suffix.lower(), kept.schema)
+            writer.write_table(kept)
+        if writer is not None:
+            writer.close()
+            unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:
+    if suffix == ".parquet":
+        return pq.ParquetWriter(path, schema)
+    delimiter = "\t" if suffix == ".tsv" else ","
+    return pacsv.CSVWriter(path, schema, write_options=pacsv.WriteOptions(delimiter=delimiter, quoting_style="needed"))
