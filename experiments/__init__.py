@@ -1,0 +1,1 @@
+"""Questions with the figure they should give, and the one they gave."""

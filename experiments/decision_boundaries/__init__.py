@@ -1,0 +1,1 @@
+"""How a sigmoid network bends its decision boundary while it learns."""

@@ -1,0 +1,1 @@
+"""How near hand-derived gradients are to the true ones, and autograd's."""

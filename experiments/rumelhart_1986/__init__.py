@@ -1,0 +1,1 @@
+"""XOR and mirror symmetry, as in 1986."""

@@ -1,0 +1,112 @@
+"""Many seeds of a network trained at once: a LightningModule whose parameters have a leading dimension of seeds."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from .networks import Problem, drawn
+
+TOLERANCES = (0.5, 0.4, 0.2)  # largest distance between an output and its target
+MSE, BCE = "squared error", "cross-entropy"
+LOSSES = {MSE: ("mse", 0.5), BCE: ("binary_cross_entropy", 1.0)}  # 1986: half of the sum of the squares
+NEVER = -1
+
+
+class ManySeeds(pl.LightningModule):
+    """The networks of `seeds` seeds, each trained as if it were alone: no sum runs over two of them.
+
+    Args:
+        problem: what is learned.
+        loss: "squared error", half its sum as in 1986, or "cross-entropy", its sum.
+        lr: ε of symmetry, η of XOR.
+        momentum: α.
+        seeds: how many.
+
+    Attributes:
+        solved: for each tolerance, the sweep after which every output of a seed was within it, or −1;
+            shape (tolerances, seeds).
+        weights: of each seed when it came within the last tolerance.
+    """
+
+    solved: Tensor
+
+    def __init__(self, problem: Problem, loss: str, lr: float, momentum: float, seeds: int) -> None:
+        super().__init__()
+        self.problem, self.lr, self.momentum = problem, lr, momentum
+        self.loss_name, self.scale = LOSSES[loss]
+        self.network = problem.network().requires_grad_(False)
+        generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
+        each = [drawn(self.network, generator) for generator in generators]
+        self.names = list(each[0])
+        self.stacked = nn.ParameterList(torch.stack([one[name] for one in each]) for name in self.names)
+        self.register_buffer("solved", torch.full((len(TOLERANCES), seeds), NEVER))
+        self.weights = {name: torch.full_like(self.stacked[i], torch.nan) for i, name in enumerate(self.names)}
+        self.sweep = 0
+
+    def parameters_by_name(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.stacked, strict=True))
+
+    def forward(self, x: Tensor, target: Tensor | None = None, **options: Any) -> Tensor:
+        """What the network of every seed returns: outputs (seeds, rows, 1), or losses (seeds,) with a target."""
+
+        def of_one_seed(parameters: dict[str, Tensor]) -> Any:
+            return functional_call(self.network, parameters, (x, target), options)
+
+        of_all_seeds: Tensor = vmap(of_one_seed)(self.parameters_by_name())
+        return of_all_seeds
+
+    def training_step(self, batch: tuple[Tensor, Tensor, bool], batch_idx: int) -> Tensor:
+        x, target, _ = batch
+        return self.scale * self(x, target, loss=self.loss_name, reduction="sum").sum()  # type: ignore[no-any-return]
+
+    def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor, bool], batch_idx: int) -> None:
+        if batch[2]:
+            self.sweep += 1
+            self.look()
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """Note which seeds have solved the problem, and stop when all have."""
+        x, y = (one.to(self.device) for one in self.problem.patterns())
+        distance = (self(x) - y).abs().amax(dim=(1, 2))
+        for i, tolerance in enumerate(TOLERANCES):
+            new = (distance < tolerance) & (self.solved[i] == NEVER)
+            if tolerance == TOLERANCES[-1]:
+                for name, stacked in self.parameters_by_name().items():
+                    now = new.view(-1, *[1] * (stacked.dim() - 1))
+                    self.weights[name] = torch.where(now, stacked.detach(), self.weights[name].to(stacked.device))
+            self.solved[i][new] = self.sweep
+        if bool((self.solved[-1] != NEVER).all()):
+            self.trainer.should_stop = True
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.stacked, lr=self.lr, momentum=self.momentum)
+
+
+class Sweeps:
+    """Presents all patterns again and again: all at once, or one after the other.
+
+    Yields patterns, targets, and whether they end a sweep.
+    """
+
+    solved: Tensor
+
+    def __init__(self, problem: Problem, num_sweeps: int, one_by_one: bool) -> None:
+        self.x, self.y = problem.patterns()
+        self.num_sweeps, self.one_by_one = num_sweeps, one_by_one
+
+    def __len__(self) -> int:
+        return self.num_sweeps * (len(self.x) if self.one_by_one else 1)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, bool]]:
+        for _ in range(self.num_sweeps):
+            if self.one_by_one:
+                last = len(self.x) - 1
+                for i in range(len(self.x)):
+                    yield self.x[i : i + 1], self.y[i : i + 1], i == last
+            else:
+                yield self.x, self.y, True

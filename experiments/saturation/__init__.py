@@ -1,0 +1,1 @@
+"""What is left of loss and gradient where a sigmoid saturates."""

@@ -1,0 +1,1 @@
+"""How far back gradients reach, by activation and initial weights."""
