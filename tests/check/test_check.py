@@ -40,6 +40,9 @@ def test_torchnns_own_operations_are_right_and_the_readme_says_so(own: Own) -> N
     shown = {line[0]: line[column] for line in table[1:]}
     given = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown([report]).splitlines()]
     assert shown == {line[0]: line[1] for line in given[2:] if len(line) == 2}
+    for row in report.rows:
+        if row.status == "N-A" and PROPERTIES[row.property].is_judged:
+            assert any(line.startswith(f"- {row.property}: {row.message} (") and own.name in line for line in lines)
 
 
 def test_a_report_as_text_data_and_page() -> None:
