@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd import Function
 from torch.nn import functional
 
-from tests.check.planted import Square, apply
+from tests.check.planted import Square, apply, square
 from torchnn.check import WrongUseError, check_backward
 from torchnn.check.own import normal
 
@@ -63,9 +64,41 @@ def classes(dtype: Any, device: Any, generator: torch.Generator) -> tuple[Tensor
     return torch.randn(4, 3, dtype=dtype, generator=generator), torch.tensor([0, 2, 1, 1])
 
 
+def with_inverse(dtype: Any, device: Any, generator: torch.Generator) -> tuple[Tensor, ...]:
+    return ((torch.randn(3, 3, dtype=torch.double, generator=generator) + 3 * torch.eye(3)).to(dtype),)
+
+
 def complex_numbers(dtype: torch.dtype, device: Any, generator: torch.Generator) -> tuple[Tensor, ...]:
     kind = dtype.to_complex()
     return tuple(torch.randn(s, dtype=kind, generator=generator) for s in ((5, 3), (4, 3), (4,)))
+
+
+class Declared(Function):
+    """A forward that says that it leaves autocast."""
+
+    @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
+    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
+        ctx.save_for_backward(x, w)
+        return x @ w.T
+
+    @staticmethod
+    @custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        x, w = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        return grad_output @ w if needs[0] else None, grad_output.T @ x if needs[1] else None
+
+
+class ByDefault(Declared):
+    """One that lets autocast choose, and a backward for matrices only."""
+
+    @staticmethod
+    @custom_fwd(device_type="cpu")  # type: ignore[untyped-decorator]
+    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
+        x, w = (t.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else t for t in (x, w))
+        ctx.save_for_backward(x, w)
+        return x @ w.T
 
 
 RIGHT: dict[str, tuple[Any, Any, Any]] = {
@@ -79,6 +112,11 @@ RIGHT: dict[str, tuple[Any, Any, Any]] = {
     "a dictionary": (lambda x: {"a": 2 * x, "b": x.sum()}, lambda x: {"a": x + x, "b": x.sum()}, Z),
     "buffers": (nn.BatchNorm1d(3), nn.BatchNorm1d(3), Z),
     "complex numbers": (functional.linear, None, complex_numbers),
+    "a forward declared to leave autocast": (apply(Declared), lambda x, w: x @ w.T, normal((5, 3), (4, 3))),
+    "a forward and a backward under one autocast": (apply(ByDefault), functional.linear, normal((5, 3), (4, 3))),
+    "no dimensions": (square, None, normal(())),
+    "a module that leaves out at random, in evaluation": (nn.Sequential(nn.Linear(3, 4), nn.Dropout()).eval(), None, Z),
+    "a matrix that torch takes in no half precision": (torch.linalg.inv, None, with_inverse),
     "values and places": (lambda x: x.max(-1), lambda x: torch.max(x, -1), Z),
 }
 

@@ -79,7 +79,7 @@ def test_a_wrong_one_as_json_and_as_a_page(capsys: pytest.CaptureFixture[str], t
     assert report["subject"] == "of_a_user:Half"
     assert report["failures"] == ["gradient"]
     assert report["seed"] == 3
-    gradient = report["rows"][0]
+    gradient = next(row for row in report["rows"] if row["property"] == "gradient")
     assert gradient["status"] == "FAIL"
     assert "0.5 times the right one" in gradient["message"]
     assert "(1, 3)" in gradient["message"]  # the smallest inputs that show it
@@ -102,6 +102,7 @@ def test_all_of_torchnn_in_one_table_of_markdown(capsys: pytest.CaptureFixture[s
         (("of_a_user",), "give either --inputs"),
         (("of_a_user", "--shapes", "(3,)"), "a module, a colon and a name"),
         (("of_a_user:Cube", "--shapes", "(3,)"), "has no 'Cube'"),
+        (("of_a_user:Sqare", "--shapes", "(3,)"), "has no 'Sqare' (did you mean 'Square'?)"),
         (("of_nobody:Cube", "--shapes", "(3,)"), "cannot be imported"),
         (("of_a_user:Square", "--shapes", "5,3"), "--shapes is '5,3'"),
         (("of_a_user:Square", "--shapes", "(5,-3)"), "--shapes is '(5,-3)'"),
@@ -110,7 +111,7 @@ def test_all_of_torchnn_in_one_table_of_markdown(capsys: pytest.CaptureFixture[s
         (("of_a_user:Square", "--inputs", "of_a_user:of_no_arguments"), "dtype, device, generator by name"),
         (("of_a_user:Square", "--inputs", "of_a_user:of_integers"), "some of them floating-point"),
         ((*RIGHT, "--reference", "of_a_user:takes_two"), "the reference cannot run on the inputs"),
-        ((*RIGHT, "--only", "gradeint"), "'gradeint' is no property"),
+        ((*RIGHT, "--only", "gradeint"), "'gradeint' is no property (did you mean 'gradient'?)"),
         ((*RIGHT, "--device", "cuda:99"), "--device 'cuda:99' cannot be used"),
         ((*RIGHT, "--html", "nowhere/page.html"), "there is no folder nowhere"),
         ((*RIGHT, "--html", "of_a_user.py"), "is there already"),

@@ -2,10 +2,11 @@
 
 import argparse
 import ast
+import difflib
 import importlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,7 +68,8 @@ def names_from(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in PROPERTIES:
-            raise argparse.ArgumentTypeError(f"{name!r} is no property: choose of {', '.join(PROPERTIES)}")
+            hint = meant(name, PROPERTIES)
+            raise argparse.ArgumentTypeError(f"{name!r} is no property{hint}: choose of {', '.join(PROPERTIES)}")
     return names
 
 
@@ -145,9 +147,15 @@ def found(path: str, argument: str) -> Any:
         raise WrongUseError(f"{argument}: {module!r} cannot be imported ({type(error).__name__}: {error}).") from error
     for part in name.split("."):
         if not hasattr(value, part):
-            raise WrongUseError(f"{argument}: {module!r} has no {name!r}.")
+            raise WrongUseError(f"{argument}: {module!r} has no {name!r}{meant(part, dir(value))}.")
         value = getattr(value, part)
     return value
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """A guess at what was mistyped."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def shapes_from(text: str) -> list[tuple[int, ...]]:

@@ -16,17 +16,24 @@ WITHOUT_REFERENCE = 16.0  # last places of the norm that a result may be off whe
 
 
 class Findings:
-    """The largest errors met, what fails, and what is worth telling although nothing does."""
+    """The largest errors met, what fails, and what is worth telling although nothing does.
+
+    Attributes:
+        stops: whether nothing else can be judged, for the engine refuses every backward.
+    """
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.worst: Error | None = None
         self.failures: list[tuple[int, str]] = []
         self.notes: list[str] = []
+        self.stops = False
         self.sizes: dict[tuple[int, ...], tuple[Inputs, list[tuple[torch.Size, float]]]] = {}
 
-    def fail(self, message: str, inputs: Inputs = ()) -> None:
+    def fail(self, message: str, inputs: Inputs = (), stops: bool = False) -> None:
         """Something is wrong, on these inputs."""
+        self.stops |= stops
+        message = message.rstrip(".")
         self.failures.append((size_of(inputs), f"{message}, on {describe(inputs)}." if inputs else f"{message}."))
 
     def note(self, message: str) -> None:
@@ -96,7 +103,7 @@ class Findings:
 
     @property
     def smallest_failure(self) -> str:
-        return min(self.failures)[1]
+        return min(self.failures, key=lambda failure: failure[0])[1]
 
 
 def _norm(given: Tensor, truth: Tensor) -> float:
@@ -128,7 +135,7 @@ class Property:
     check: Check
     cause: str
     mend: str
-    needs: tuple[str, ...] = ("value", "gradient", "incoming_gradient")
+    needs: tuple[str, ...] = ("unmutated", "value", "gradient", "incoming_gradient")
     is_slow: bool = False
     refusals: tuple[Refusal, ...] = ()
     is_judged: bool = True

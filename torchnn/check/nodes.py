@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction, once_differentiable
+from torch.overrides import TorchFunctionMode
 
 from torchnn.check.subject import Subject
 from torchnn.check.tensors import NotApplicable, outputs_of
@@ -84,6 +86,8 @@ def within(value: Any, depth: int = 4) -> Iterator[Any]:
     yield value
     if depth and isinstance(value, dict):
         value = list(value.values())
+    elif depth and hasattr(value, "__dict__") and not callable(value) and not isinstance(value, Tensor | ModuleType):
+        value = list(vars(value).values())
     if depth and isinstance(value, list | tuple | set):
         for one in value:
             yield from within(one, depth - 1)
@@ -167,26 +171,33 @@ def replaced(function: Any, name: str, value: Any) -> Iterator[None]:
 # --- a node on a device that is not there -----------------------------------------------------------------------------
 
 
-class FakeContext:
-    """A ctx on a fake CUDA device: what the node has, but for the numbers. It runs the pure backward.
+class AsksForGradientsError(Exception):
+    """A fake CUDA tensor that requires a gradient would end the process on a build of torch without CUDA."""
 
-    A fake CUDA tensor that requires a gradient would end the process on a build of torch without CUDA.
-    """
+
+class NoGradients(TorchFunctionMode):
+    """Nothing is made to require a gradient, by torch.func neither."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.requires_grad_, Tensor.requires_grad.__set__):  # type: ignore[attr-defined]
+            raise AsksForGradientsError
+        return func(*args, **(kwargs or {}))
+
+
+class FakeContext:
+    """A ctx on a fake CUDA device: what the node has, but for the numbers. It runs the pure backward."""
 
     def __init__(self, node: Any) -> None:
         self._node = node
         self._saved = [None if t is None else t.detach().to("meta") for t in node.saved_tensors]
-        self._attributes = dict(vars(node))
         self.needs_input_grad = node.needs_input_grad
+        vars(self).update(vars(node))
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         return tuple(None if t is None else fake(t) for t in self._saved)
 
     def __getattr__(self, name: str) -> Any:
-        if name in self._attributes:
-            value = self._attributes[name]
-            return fake(value) if isinstance(value, Tensor) else value
         return getattr(self._node, name)
 
     def gradients(self) -> list[Tensor]:

@@ -23,7 +23,9 @@ NO_JVP = Refusal(r"You must implement the jvp function for custom autograd\.Func
 NO_FORWARD_MODE = Refusal(
     r"Trying to use forward AD with \S+ that does not support it", "torch has no forward mode of it"
 )
-NO_SECOND_ORDER = Refusal(r"derivative for aten::\S+ is not implemented", "torch has no derivative of its backward")
+NO_SECOND_ORDER = Refusal(
+    r"derivative for '?(aten::)?\w+\S* is not implemented", "torch has no derivative of its backward"
+)
 HAS_JVP = Refusal(r"Unsupported custom jvp", "torch.compile takes no Function with a jvp")
 NO_FAKE = Refusal(r"There was no fake impl registered", "it has no rule for fake tensors (register_fake)")
 NO_OPERATOR = Refusal(r"No ONNX function found|DispatchError", "ONNX has no such operator")
@@ -45,6 +47,6 @@ def refusal(text: str, known: Iterable[Refusal]) -> str | None:
 def first_line(error: object) -> str:
     """The first line of a message; of the compiler's, the one that says most."""
     if context := re.search(r"Developer debug context: (.*)", str(error)):
-        return context[1][:160]
+        return context[1][:240]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else "no message")[:160]
+    return (lines[0] if lines else "no message")[:240]

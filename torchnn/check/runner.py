@@ -13,14 +13,15 @@ from torch import Tensor
 from torchnn.check import properties
 from torchnn.check.findings import PROPERTIES, Findings, Property
 from torchnn.check.nodes import functions
-from torchnn.check.refusals import first_line, refusal
+from torchnn.check.refusals import NO_VMAP, first_line, refusal
 from torchnn.check.report import FAIL, NOT_APPLICABLE, PASS, Report, Row
 from torchnn.check.subject import Subject, WrongUseError
 from torchnn.check.tensors import MOST_NUMERICAL, Inputs, NotApplicable, outputs_of, wanted
 
 Progress = Callable[[str], None]
 FEW_ROWS = (1, 2)
-FIRST = ("runs", "determinism")  # what all others need
+EVERYTHING = "everything"  # that cannot be judged
+FIRST = ("runs", "raw_gradients", "determinism")  # what all others need, the second only where the engine refuses it
 
 assert PROPERTIES, properties.__doc__  # importing them fills the registry
 
@@ -73,13 +74,13 @@ def check_backward(
     with as_it_was(device):
         check_inputs(subject)
         failed: dict[str, str] = {}  # what fails or is not judged, with what fails
+        rows = []
         for prop in needed_first(chosen):
             progress(prop.name)
-            row = row_of(prop, subject, failed)
-            if row.status == FAIL:
-                failed[prop.name] = prop.name
-            if prop in chosen or row.status == FAIL:  # what keeps a chosen one from being judged is told too
-                report.rows.append(row)
+            rows.append(row_of(prop, subject, failed))
+    names = {prop.name for prop in chosen}
+    names |= {failed[name] for name in names if name in failed}  # what keeps a chosen one from being judged
+    report.rows = [row for row in rows if row.property in names]
     report.seconds = time.perf_counter() - start
     return report
 
@@ -160,8 +161,8 @@ def made_by_the_same(subject: Subject, inputs: Inputs, theirs: Sequence[Tensor])
 
 
 def row_of(prop: Property, subject: Subject, failed: dict[str, str]) -> Row:
-    """Check one property."""
-    if before := [name for name in (*FIRST, *prop.needs) if name in failed and name != prop.name]:
+    """Check one property, and note in `failed` if others cannot be judged without it."""
+    if before := [name for name in (EVERYTHING, *prop.needs) if name in failed]:
         failed[prop.name] = failed[before[0]]
         return Row(prop.name, NOT_APPLICABLE, message=f"not judged while {failed[prop.name]} fails")
     findings = Findings(subject)
@@ -174,9 +175,14 @@ def row_of(prop: Property, subject: Subject, failed: dict[str, str]) -> Row:
     except Exception as error:
         if reason := refusal(f"{type(error).__name__}: {error}", prop.refusals):
             return Row(prop.name, NOT_APPLICABLE, message=reason)
+        if NO_VMAP in prop.refusals and not functions(outputs_of(subject.call, subject.cases()[0])):
+            return Row(prop.name, NOT_APPLICABLE, message=f"torch's own operations refuse it ({first_line(error)})")
         findings.fail(f"it raises {type(error).__name__}: {first_line(error)}")
     ulp, relative = (findings.worst.ulp, findings.worst.relative) if findings.worst else (None, None)
     if findings.failures:
+        failed[prop.name] = prop.name
+        if findings.stops or prop.name in ("runs", "determinism"):
+            failed[EVERYTHING] = prop.name
         findings = on_fewer_rows(prop, subject, findings)
         if findings.worst:
             ulp, relative = findings.worst.ulp, findings.worst.relative

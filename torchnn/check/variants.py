@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from torchnn.check.tensors import Call, Inputs, outputs_of
+from torchnn.check.tensors import Call, Inputs, fresh, mapped, outputs_of
 
 Change = Callable[[Tensor], Tensor]
 
@@ -40,6 +40,16 @@ LAYOUTS: dict[str, Change] = {
     "part of a cat": part_of_cat,
     "expanded": expanded,
 }
+
+
+def turned(accepts: Call, inputs: Inputs) -> Inputs | None:
+    """The same shapes with other values, if `accepts` gives numbers for them: what comes last comes first."""
+    other = mapped(inputs, lambda t: t.flip(list(range(t.dim()))))
+    try:
+        values = outputs_of(accepts, fresh(other))
+    except Exception:  # inputs of a structure that does not survive it, or a call that refuses them
+        return None
+    return other if all(bool(t.isfinite().all()) for t in values) else None
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What a backward has to get right, one function a property; imported in the order in which they are checked."""
 
 # isort: off
+from torchnn.check.properties import first
 from torchnn.check.properties import values
 from torchnn.check.properties import layouts
 from torchnn.check.properties import engine
@@ -17,6 +18,7 @@ __all__ = [
     "cost",
     "derivatives",
     "engine",
+    "first",
     "graphs",
     "layouts",
     "precision",

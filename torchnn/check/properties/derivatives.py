@@ -32,6 +32,7 @@ DROPPED = "the second order is silently dropped: gradients of gradients have no 
 @is_property(
     cause="The backward has operations that cannot be differentiated, or uses something computed in the forward.",
     mend="Write it in differentiable operations of saved inputs and outputs, or declare it with once_differentiable.",
+    needs=("unmutated", "value", "gradient", "incoming_gradient", "backward_twice"),
     refusals=(NO_SECOND_ORDER,),
 )
 def second_order(subject: Subject, findings: Findings) -> None:
@@ -92,11 +93,15 @@ def alone(call: Call, inputs: Inputs, weights: Sequence[Tensor]) -> Tensor:
 
 
 def within_graph(call: Call, inputs: Inputs, weights: Sequence[Tensor]) -> Tensor:
-    """With (t + t²)/2 before, which stays between 0 and 1 where t does, and with a square after."""
-    before = tuple((t + t * t) / 2 if isinstance(t, Tensor) and t.requires_grad else t for t in inputs)
+    """With 0.9t + 0.1t²/(1 + t²) before, which stays between 0 and 1 where t does, and with a square after."""
+    before = tuple(bent(t) if isinstance(t, Tensor) and t.requires_grad else t for t in inputs)
     value = weighted_sum(*of_differentiable(outputs_of(call, before), weights, lambda t: t + t * t))
     grads = torch.autograd.grad(value, wanted(inputs), create_graph=True, allow_unused=True, materialize_grads=True)
     return value + squares(grads)
+
+
+def bent(t: Tensor) -> Tensor:
+    return 0.9 * t + 0.1 * t * t / (1 + t * t)
 
 
 def of_intermediate(call: Call, inputs: Inputs, weights: Sequence[Tensor]) -> Tensor:

@@ -1,8 +1,7 @@
-"""What the engine expects of a node: its edges, its saved tensors, other people's tensors left alone, hooks."""
+"""What the engine may ask of a node: fewer gradients, a second backward, hooks, checkpoints."""
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,22 +9,20 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from torchnn.check.findings import Findings, is_property
-from torchnn.check.nodes import Seen, edges_with_gradients, functions, raw_backward, watched
 from torchnn.check.subject import Subject
 from torchnn.check.tensors import (
     Around,
     Call,
     Inputs,
     NotApplicable,
-    dtype_name,
     fresh,
     gradients,
     gradients_of,
     leaf,
     outputs_of,
-    same,
     wanted,
 )
+from torchnn.check.variants import turned
 
 MOST_SUBSETS = 16
 SKIPPED = 0.9  # of the products that the reference skips for a frozen input
@@ -34,7 +31,7 @@ SKIPPED = 0.9  # of the products that the reference skips for a frozen input
 @is_property(
     cause="The backward computes gradients that nobody asks for, or gives others when some are not asked for.",
     mend="Ask ctx.needs_input_grad before each product, and return None where it is False.",
-    needs=(),
+    needs=("unmutated",),
 )
 def frozen_inputs(subject: Subject, findings: Findings) -> None:
     for inputs in subject.cases():
@@ -44,6 +41,7 @@ def frozen_inputs(subject: Subject, findings: Findings) -> None:
         incoming = subject.incoming(outputs_of(subject.call, inputs))
         full, cost = counted(subject.call, inputs, incoming)
         _, least = counted(subject.reference, inputs, incoming)
+        uses = []
         for kept in kept_of(asked):
             some = tuple(leaf(t, i in kept) if isinstance(t, Tensor) else t for i, t in enumerate(inputs))
             try:
@@ -51,6 +49,7 @@ def frozen_inputs(subject: Subject, findings: Findings) -> None:
             except Exception as error:
                 findings.fail(f"with {frozen(asked, kept)} frozen it raises {type(error).__name__}: {error}", some)
                 continue
+            uses.append(used)
             expected = [g for i, g in zip(asked, full, strict=True) if i in kept]
             findings.compare(f"with {frozen(asked, kept)} frozen, gradient", grads, expected, some)
             _, enough = counted(subject.reference, some, incoming)
@@ -60,6 +59,8 @@ def frozen_inputs(subject: Subject, findings: Findings) -> None:
                     f"where {max(cost - least + enough, 0):,} would do",
                     some,
                 )
+        if not subject.has_reference and cost and set(uses) == {cost}:
+            findings.fail(f"whatever is frozen, the backward multiplies {cost:,} times", inputs)
 
 
 def kept_of(asked: Sequence[int]) -> list[tuple[int, ...]]:
@@ -82,67 +83,23 @@ def counted(call: Call, inputs: Inputs, incoming: Sequence[Tensor]) -> tuple[lis
 
 
 @is_property(
-    cause="backward returns another shape or dtype than its input has, and the engine silently sums or casts it.",
-    mend="Sum over every dimension that was broadcast, and cast to the dtype of the input.",
-    needs=(),
-)
-def raw_gradients(subject: Subject, findings: Findings) -> None:
-    met = False
-    for inputs in [*subject.cases(), *subject.cases(torch.float32)]:
-        with watched(subject) as seen:
-            outputs = outputs_of(subject.call, inputs)
-        for node in functions(outputs):
-            met = True
-            compare_with_edges(node, seen, findings, inputs)
-    if not met:
-        raise NotApplicable("there is no autograd.Function in the graph")
-
-
-def compare_with_edges(node: Any, seen: Seen, findings: Findings, inputs: Inputs) -> None:
-    for position, grad, (shape, dtype) in edges_with_gradients(node, raw_backward(node), seen):
-        if grad.shape != shape:
-            findings.fail(f"gradient {position} has shape {tuple(grad.shape)} for {tuple(shape)}", inputs)
-        if grad.dtype != dtype:
-            findings.fail(f"gradient {position} is {dtype_name(grad.dtype)} for {dtype_name(dtype)}", inputs)
-
-
-@is_property(
-    cause="The backward, or the forward, writes in place into a tensor that belongs to somebody else.",
-    mend="Write grad_output * a for grad_output.mul_(a); ctx.mark_dirty is for inputs that are meant to change.",
-    needs=(),
-)
-def unmutated(subject: Subject, findings: Findings) -> None:
-    for inputs in subject.cases():
-        before = fresh(inputs)
-        outputs = outputs_of(subject.call, inputs)
-        incoming = subject.incoming(outputs)
-        kept = [g.clone() for g in incoming]
-        values = [t.detach().clone() for t in outputs]
-        gradients_of(outputs, inputs, incoming, as_given=True)
-        for position, (g, old) in enumerate(zip(incoming, kept, strict=True), 1):
-            if g._version or not torch.equal(g, old):
-                findings.fail(f"incoming gradient {position} is changed by the backward", inputs)
-        for position, (t, old) in enumerate(zip(inputs, before, strict=True), 1):
-            if isinstance(t, Tensor) and not same(t, old):
-                findings.fail(f"input {position} is changed", inputs)
-        for position, (t, old) in enumerate(zip(outputs, values, strict=True), 1):
-            if not same(t, old):
-                findings.fail(f"output {position} is changed by the backward", inputs)
-
-
-@is_property(
     cause="The backward uses up or changes what it keeps, so that a second one through the same graph differs.",
-    mend="Change nothing that is kept on ctx, and keep no counters there.",
-    needs=(),
+    mend="Change nothing that is kept on ctx, keep no counters there, and nothing at all outside of it.",
+    needs=("unmutated",),
 )
 def backward_twice(subject: Subject, findings: Findings) -> None:
-    """With `retain_graph`, and adding up in `.grad`."""
+    """With `retain_graph`, adding up in `.grad`, and after another call has been made."""
     for inputs in subject.cases():
         outputs = outputs_of(subject.call, inputs)
         incoming = subject.incoming(outputs)
         first = gradients_of(outputs, inputs, incoming, retain_graph=True)
         first = [g.clone() for g in first]
         findings.compare("the second time gradient", gradients_of(outputs, inputs, incoming), first, inputs)
+        outputs = outputs_of(subject.call, inputs)
+        if (other := turned(subject.reference, inputs)) is not None:
+            outputs_of(subject.call, other)
+            given = gradients_of(outputs, inputs, incoming)
+            findings.compare("after another call, gradient", given, first, inputs)
         leaves = fresh(inputs)
         for _ in range(2):
             again = outputs_of(subject.call, leaves)
@@ -158,7 +115,7 @@ def copies_for(outputs: Sequence[Tensor], incoming: Sequence[Tensor]) -> list[Te
 @is_property(
     cause="The backward gives something else while saved-tensor, tensor or module hooks look on.",
     mend="Keep tensors by ctx.save_for_backward, and read them from ctx.saved_tensors.",
-    needs=(),
+    needs=("unmutated",),
 )
 def hooks(subject: Subject, findings: Findings) -> None:
     """Saved tensors packed into copies, as `save_on_cpu` does; hooks on tensors and on a module around the call."""
@@ -183,7 +140,7 @@ def hooks(subject: Subject, findings: Findings) -> None:
 @is_property(
     cause="The call gives something else when it is made again in the backward, or without gradients.",
     mend="Keep tensors by ctx.save_for_backward, and no state outside ctx.",
-    needs=(),
+    needs=("unmutated",),
 )
 def checkpointing(subject: Subject, findings: Findings) -> None:
     """`torch.utils.checkpoint`, which runs the forward a second time."""

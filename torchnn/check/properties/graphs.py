@@ -15,7 +15,7 @@ from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from torchnn.check.findings import Findings, is_property
-from torchnn.check.nodes import FakeContext, fake, functions, is_once_differentiable
+from torchnn.check.nodes import AsksForGradientsError, FakeContext, NoGradients, fake, functions, is_once_differentiable
 from torchnn.check.properties.derivatives import detached
 from torchnn.check.properties.transforms import asked, scalar_of
 from torchnn.check.refusals import IN_ONE, NO_FAKE, NO_OPERATOR, TRACING, first_line, refusal
@@ -56,7 +56,7 @@ def fresh_dynamo() -> Iterator[None]:
     cause="torch.compile cannot trace the call as one graph, or traces something else.",
     mend="No Python branch on values, no numpy; a Function with a jvp needs a twin without it while compiling.",
     is_slow=True,
-    needs=(),
+    needs=("unmutated",),
     refusals=TRACING,
 )
 def compiled(subject: Subject, findings: Findings) -> None:
@@ -103,7 +103,7 @@ def compiled_dynamic(subject: Subject, findings: Findings) -> None:
     cause="The graph breaks: parts of the call run in Python.",
     mend="torch._dynamo.explain(call)(*inputs) names the line.",
     is_slow=True,
-    needs=(),
+    needs=("unmutated",),
 )
 def graph_breaks(subject: Subject, findings: Findings) -> None:
     with fresh_dynamo():
@@ -139,7 +139,7 @@ def compiled_func_grad(subject: Subject, findings: Findings) -> None:
     cause="torch.export cannot trace the forward, or traces something else.",
     mend="No Python branch on values; custom operators need register_fake.",
     is_slow=True,
-    needs=(),
+    needs=("unmutated",),
     refusals=TRACING,
 )
 def exported(subject: Subject, findings: Findings) -> None:
@@ -207,7 +207,7 @@ def quiet() -> Iterator[None]:
 @is_property(
     cause="A tensor is made on the wrong device, or the call looks at the values of its inputs.",
     mend="Make tensors from those at hand (zeros_like, or device=grad_output.device), and branch on no value.",
-    needs=(),
+    needs=("unmutated", "saved_tensors"),
     refusals=(NO_FAKE,),
 )
 def fake_tensors(subject: Subject, findings: Findings) -> None:
@@ -223,12 +223,18 @@ def fake_tensors(subject: Subject, findings: Findings) -> None:
 
         contexts = [FakeContext(node) for node in functions(expected) if not is_once_differentiable(node)]
         try:
-            with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():  # constants of the call are real
+            with (
+                FakeTensorMode(allow_non_fake_inputs=True),
+                torch.no_grad(),
+                NoGradients(),
+            ):  # constants of the call are real
                 on_cuda = tuple(fake(t) if isinstance(t, Tensor) else t for t in inputs)
                 check_device(findings, inputs, "cuda", outputs_of(subject.call, on_cuda), expected)
                 for ctx in contexts:
                     grads = ctx.gradients()
                     check_device(findings, inputs, "cuda", grads, grads, "gradient")
+        except AsksForGradientsError:
+            findings.note("it asks for gradients itself: tried on meta only")
         except (RuntimeError, AssertionError) as error:
             if not re.search(NO_CUDA, str(error)):
                 raise

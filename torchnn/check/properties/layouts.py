@@ -13,7 +13,7 @@ from torchnn.check.variants import LAYOUTS, Change
 @is_property(
     cause="A view, or a stride, is taken of an input as if it were contiguous.",
     mend="Use reshape for view, and ask for contiguous() before reading memory.",
-    needs=(),
+    needs=("unmutated",),
 )
 def input_strides(subject: Subject, findings: Findings) -> None:
     """Each layout gives what a contiguous copy of the same values gives."""
@@ -34,7 +34,7 @@ def input_strides(subject: Subject, findings: Findings) -> None:
 @is_property(
     cause="The incoming gradient's memory is read as if it were contiguous: view, as_strided, data_ptr, numpy.",
     mend="Use reshape for view, and grad_output.contiguous() before anything that reads memory.",
-    needs=(),
+    needs=("unmutated",),
 )
 def grad_strides(subject: Subject, findings: Findings) -> None:
     tried = False

@@ -51,7 +51,7 @@ def batched(inputs: Inputs, position: int) -> tuple[Inputs, tuple[int | None, ..
 @is_property(
     cause="The rule for batches mixes up dimensions, or the call looks at the values of its inputs.",
     mend="Set generate_vmap_rule = True, or move the batch to the front by in_dims; no Python branch on values.",
-    needs=(),
+    needs=("unmutated", "input_strides", "grad_strides"),
     refusals=TRANSFORMS,
 )
 def vmap(subject: Subject, findings: Findings) -> None:
@@ -82,7 +82,7 @@ def as_leaves(values: Inputs, like: Inputs) -> Inputs:
 @is_property(
     cause="torch.func.grad goes another way than autograd, and something is lost there.",
     mend="Give forward and setup_context apart, and save tensors by ctx.save_for_backward.",
-    needs=(),
+    needs=("unmutated",),
     refusals=TRANSFORMS,
 )
 def func_grad(subject: Subject, findings: Findings) -> None:
@@ -95,7 +95,7 @@ def func_grad(subject: Subject, findings: Findings) -> None:
 @is_property(
     cause="A gradient for each sample is not what each sample alone gives: the batch is summed or divided too early.",
     mend="Let generate_vmap_rule = True make the rule, and take counts from the shape that forward sees.",
-    needs=("vmap", "func_grad"),
+    needs=("value", "gradient", "vmap", "func_grad"),
     refusals=TRANSFORMS,
 )
 def per_sample_gradients(subject: Subject, findings: Findings) -> None:
@@ -105,8 +105,9 @@ def per_sample_gradients(subject: Subject, findings: Findings) -> None:
         ones = [torch.ones_like(t) for t in outputs_of(subject.call, row(inputs, dims, 0))]
         of_gradients = torch.func.grad(scalar_of(subject.call, ones), argnums=asked(inputs))
         given = torch.func.vmap(of_gradients, dims)(*detached(inputs))
-        each = [gradients(subject.call, as_leaves(row(inputs, dims, r), inputs), ones) for r in range(rows)]
-        findings.compare("gradient", given, [torch.stack(g) for g in zip(*each, strict=True)], inputs)
+        each = [subject.expected_gradients(as_leaves(row(inputs, dims, r), inputs), ones) for r in range(rows)]
+        expected = [torch.stack(g) for g in zip(*each, strict=True)]
+        findings.compare("gradient", given, expected, inputs, is_numerical=not subject.has_reference)
 
 
 def rows_of(subject: Subject, inputs: Inputs) -> tuple[int, tuple[int | None, ...]]:
@@ -120,7 +121,7 @@ def rows_of(subject: Subject, inputs: Inputs) -> tuple[int, tuple[int | None, ..
         try:
             if rows:
                 outputs_of(subject.reference, row(inputs, dims, 0))
-                outputs_of(subject.call, row(inputs, dims, 0))
+                gradients(subject.call, as_leaves(row(inputs, dims, 0), inputs))
                 return rows, dims
         except Exception:  # whatever the reference refuses is no sample
             continue
@@ -191,7 +192,7 @@ def numerical_hessian(call: Call, inputs: Inputs, weights: Sequence[Tensor]) -> 
             numerical_gradients(lambda *i, index=index: element(*i, index=index), inputs)
             for index in range(shape.numel())
         ]
-        blocks += [torch.stack(g).reshape(*shape, *g[0].shape) for g in zip(*lines, strict=True)]
+        blocks += [torch.stack(g).reshape((*shape, *g[0].shape)) for g in zip(*lines, strict=True)]
     return blocks
 
 
