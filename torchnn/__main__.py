@@ -12,6 +12,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from torchnn.check.command import main as check
 
             check(words[1:])
+        if words[:1] == ["explain"]:
+            from torchnn.cli_explain import main as explain
+
+            explain(words[1:])
         from torchnn.cli import main as run
 
         run(args)
