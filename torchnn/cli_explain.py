@@ -110,11 +110,13 @@ def trained(wanted: str, rows: Sequence[int], data: Mapping[str, Any], settings:
     from torchnn.training.checkpoints import find_checkpoint, read_checkpoint
     from torchnn.training.example_rows import example_rows
 
-    checkpoint = read_checkpoint(find_checkpoint(wanted, Path(".")))
+    path = find_checkpoint(wanted, Path("."))
+    checkpoint = read_checkpoint(path)
     model = BinaryClassifier(**checkpoint["hyper_parameters"])
     model.load_state_dict(checkpoint["state_dict"])
     examples = example_rows(model, checkpoint.get("datamodule_hyper_parameters", {}), rows, data)
     weight = model.options.pos_weight
+    named = ", ".join(f"row {row} ({label})" for row, label in zip(rows, examples.labels, strict=True))
     return trace(
         model.network,
         examples.x,
@@ -122,6 +124,7 @@ def trained(wanted: str, rows: Sequence[int], data: Mapping[str, Any], settings:
         loss=model.options.loss,
         pos_weight=None if weight == 1 else weight,
         columns=examples.columns,
+        about=f"{named} of the data of {path}",
         **settings,
     )
 

@@ -38,7 +38,9 @@ def by_autograd(layers: Sequence[Layer], x: Tensor, y: Tensor, loss: str, pos_we
         elif loss == "mse":
             value = F.mse_loss(a, y)
         else:
-            value = F.binary_cross_entropy(a, y, None if pos_weight is None else y * pos_weight + (1 - y))
+            ones, p = torch.ones_like(a), 1.0 if pos_weight is None else pos_weight
+            positive, negative = (F.binary_cross_entropy(a, target, reduction="none") for target in (ones, 0 * ones))
+            value = (p * y * positive + (1 - y) * negative).mean()
         wanted = [leaf for pair in leaves for leaf in pair if leaf is not None]
         if not value.requires_grad:  # the last layer is a step
             value = value + 0 * sum(leaf.sum() for leaf in wanted)

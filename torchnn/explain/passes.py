@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from torchnn.explain.network import Layer
@@ -30,6 +31,8 @@ def loss_elements(z: Tensor, y: Tensor, activation: str, loss: str, p: Tensor | 
     a = ACTIVATIONS[activation].forward(z)
     if loss == "mse":
         return losses.mse_loss_forward(a, y)
+    if not bool(((a >= 0) & (a <= 1)).all()):  # a step of gradient descent has left the probabilities
+        return torch.full_like(a, torch.nan)
     return losses.binary_cross_entropy_forward(a, y, p)
 
 

@@ -141,7 +141,7 @@ def elements(one: Comparison, most: int) -> list[tuple[str, float, float, float,
     columns = one.by_hand.shape[-1]
     values = (t.flatten()[: most * columns].tolist() for t in (one.by_hand, one.autograd, one.differences, one.ulp))
     named = [(place_of(one, place), *numbers) for place, numbers in enumerate(zip(*values, strict=True))]
-    return [element for place, element in enumerate(named) if place % columns < most][: max(most, 8)]
+    return [element for place, element in enumerate(named) if place % columns < most][: 2 * most]
 
 
 def place_of(one: Comparison, position: int) -> str:
@@ -186,6 +186,8 @@ def many_steps(trace: Trace, descent: Descent) -> str:
 def step(trace: Trace) -> str:
     """What the step of gradient descent did to the loss."""
     before, after = trace.value, trace.value_after
+    if after != after:
+        return f"Loss before {short(before)}, after the step none: the output is no probability any more."
     if after < before:
         return f"Loss before {short(before)}, after {short(after)}."
     if after == before:

@@ -20,13 +20,13 @@ class ExampleRows:
         x: standardised as the model standardises, float64, (rows, columns).
         y: targets, float64, (rows, 1).
         columns: names of the columns.
-        classes: names of class 0 and class 1.
+        labels: the name of each row's class.
     """
 
     x: Tensor
     y: Tensor
     columns: tuple[str, ...]
-    classes: tuple[str, str]
+    labels: tuple[str, ...]
 
 
 def example_rows(
@@ -61,4 +61,6 @@ def example_rows(
     standardise = model.standardise.double()
     chosen = torch.tensor(list(rows))
     x = standardise(table.features[chosen].double())
-    return ExampleRows(x, table.target[chosen].double().unsqueeze(-1), table.columns, table.classes)
+    y = table.target[chosen].double()
+    labels = tuple(table.classes[int(target)] for target in y.tolist())
+    return ExampleRows(x, y.unsqueeze(-1), table.columns, labels)

@@ -62,7 +62,8 @@ def across(step: int, last: int) -> float:
 
 
 def down(value: float, top: float) -> float:
-    return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - EDGE) * min(value, top) / top
+    drawn = min(value, top) if math.isfinite(value) else top  # above the picture
+    return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - EDGE) * drawn / top
 
 
 def surface(trace: Trace, descent: Descent, frame: Frame) -> str:
@@ -130,7 +131,7 @@ def frames(descent: Descent) -> list[dict[str, Any]]:
             "step": frame.step,
             "loss": short(frame.loss),
             "x": round(across(frame.step, last), 1),
-            "y": round(down(frame.loss, top), 1) if math.isfinite(frame.loss) else None,
+            "y": round(down(frame.loss, top), 1),
             "surface": bands(descent, frame) if frame.surface is not None else None,
         }
         for frame in descent.frames

@@ -145,7 +145,7 @@
       slider.setAttribute("aria-valuetext", text);
       const mark = one("#mark");
       mark.setAttribute("cx", frame.x);
-      if (frame.y !== null) mark.setAttribute("cy", frame.y);
+      mark.setAttribute("cy", frame.y);
       if (frame.surface !== null) one("#surface").innerHTML = frame.surface;
     };
     let timer = 0;
