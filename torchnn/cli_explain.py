@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.status import Status
 
 from torchnn.cli_errors import fail
 from torchnn.explain import Trace, trace
@@ -81,7 +82,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     try:
         if options.html is not None:
             check_page(options.html)
-        explained = explain(options)
+        with Status("going through the network", console=Console(stderr=True)):
+            explained = explain(options)
         check_layer(options.layer, explained)
         show(options, explained)
     except ValueError as error:  # CheckpointError and what trace refuses are such
@@ -114,7 +116,7 @@ def trained(wanted: str, rows: Sequence[int], data: Mapping[str, Any], settings:
     checkpoint = read_checkpoint(path)
     model = BinaryClassifier(**checkpoint["hyper_parameters"])
     model.load_state_dict(checkpoint["state_dict"])
-    examples = example_rows(model, checkpoint.get("datamodule_hyper_parameters", {}), rows, data)
+    examples = example_rows(model, checkpoint.get("datamodule_hyper_parameters"), rows, data)
     weight = model.options.pos_weight
     named = ", ".join(f"row {row} ({label})" for row, label in zip(rows, examples.labels, strict=True))
     return trace(

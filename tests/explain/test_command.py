@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def status(*args: str) -> int:
     return stopped.value.code
 
 
-def checkpoint(path: str = "model.ckpt", **options: object) -> BinaryClassifier:
+def checkpoint(path: str = "model.ckpt", names_data: bool = True, **options: object) -> BinaryClassifier:
     """A checkpoint as Lightning writes it, of a model with a fitted standardisation."""
     data = TabularDataModule()
     model = BinaryClassifier(30, hidden_sizes=[5, 4], **options)  # type: ignore[arg-type]
@@ -34,8 +35,9 @@ def checkpoint(path: str = "model.ckpt", **options: object) -> BinaryClassifier:
     saved = {
         "state_dict": model.state_dict(),
         "hyper_parameters": dict(model.hparams),
-        "datamodule_hyper_parameters": dict(data.hparams),
     }
+    if names_data:
+        saved["datamodule_hyper_parameters"] = dict(data.hparams)
     torch.save(saved, path)
     return model
 
@@ -79,6 +81,11 @@ def test_squared_error_and_a_page_at_a_layer(capsys: pytest.CaptureFixture[str])
     streams = capsys.readouterr()
     assert "replaced page.html" in streams.err
     assert streams.out == ""
+
+
+def test_a_checkpoint_that_does_not_name_its_data(capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint(names_data=False)
+    assert "does not name the data" in refused(["explain", "--ckpt_path", "model.ckpt"], capsys)
 
 
 def test_status_1_if_a_gradient_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,3 +161,11 @@ def test_the_small_example_does_not_need_lightning() -> None:
         *("torchnn.cli_errors", "torchnn.explain", "torchnn.explain.example"),
         *("torchnn.explain.page", "torchnn.explain.terminal"),
     }
+
+
+def test_the_readme_shows_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (excerpt,) = re.findall(r"```\n(∂𝓛/∂W\[1\] = .*?)```", readme, flags=re.DOTALL)
+    assert status() == 0
+    printed = {line.rstrip() for line in capsys.readouterr().out.splitlines()}
+    assert set(excerpt.splitlines()) <= printed

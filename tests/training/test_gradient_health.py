@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
 from tests.training.helpers import trainer
+from torchnn.__main__ import main
 from torchnn.explain import trace
 from torchnn.explain.measures import saturated_share
 from torchnn.training import BinaryClassifier, GradientHealth, TabularDataModule
@@ -106,6 +107,16 @@ def test_training_is_the_same_bit_for_bit(tmp_path: Path) -> None:
     watched = fit(tmp_path, GradientHealth(every_n_steps=1)).state_dict()
     alone = fit(tmp_path).state_dict()
     assert all(torch.equal(watched[name], alone[name]) for name in alone)
+
+
+def test_it_is_switched_on_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    callback = ["--trainer.callbacks+=torchnn.training.GradientHealth", "--trainer.callbacks.every_n_steps", "3"]
+    main(["fit", "--trainer.max_epochs", "1", *callback])
+    folder = tmp_path / "lightning_logs" / "version_0"
+    steps = [row["step"] for row in rows_of(folder / "metrics.csv") if row["gradient_ratio/layer_1"]]
+    assert steps == ["0", "3", "6", "9", "12"]
+    assert (folder / "gradient_health.png").is_file()
 
 
 def test_it_measures_once_for_accumulated_gradients(tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ class Explanation:
                 yield Text(f"  {name:>22}  {numbers}", style=QUIET)
         if layer.dimension_check is not None:
             yield Padding(formula(f"naive: {words.naive(layer.dimension_check)}"), (0, 0, 0, 2))
-            yield Text(f"  {words.verdict(layer.dimension_check, layer.number)}", style=QUIET)
+            verdict = Text(words.verdict(layer.dimension_check, layer.number), style=QUIET)
+            yield Padding(verdict, (0, 0, 0, 2))
 
     def numbers(self, factor: Factor) -> str:
         rows = lines(factor.value)

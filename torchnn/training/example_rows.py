@@ -30,22 +30,24 @@ class ExampleRows:
 
 
 def example_rows(
-    model: BinaryClassifier, trained_on: Mapping[str, Any], rows: Sequence[int], data: Mapping[str, Any]
+    model: BinaryClassifier, trained_on: Mapping[str, Any] | None, rows: Sequence[int], data: Mapping[str, Any]
 ) -> ExampleRows:
     """Take rows of a table by their position in it, as `predictions.csv` counts.
 
     Args:
         model: with its fitted standardisation.
-        trained_on: arguments of the `TabularDataModule` of the training, from the checkpoint.
+        trained_on: arguments of the `TabularDataModule` of the training, from the checkpoint, if it names them.
         rows: positions in the table, from 0.
         data: arguments that replace those of the training, as {"path": "other.csv"}.
 
     Raises:
-        CheckpointError: a row that the table does not have, an argument that the data module does not take, or a table
-            with another number of columns.
+        CheckpointError: data that nobody names, an argument that the data module does not take, a table with another
+            number of columns, or a row that the table does not have.
     """
+    if trained_on is None and not data:
+        raise CheckpointError("the checkpoint does not name the data it was trained on: give --data.path.")
     try:
-        module = TabularDataModule(**{**trained_on, **data})
+        module = TabularDataModule(**{**(trained_on or {}), **data})
     except TypeError as error:
         given = ", ".join(f"--data.{name} {value}" for name, value in data.items())
         raise CheckpointError(f"{given or 'the data of the checkpoint'} cannot be read ({error}).") from error

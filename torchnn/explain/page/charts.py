@@ -13,7 +13,7 @@ from torchnn.explain.page.markup import escaped, shortened
 from torchnn.explain.parts import Descent, Frame
 from torchnn.explain.trace import Trace
 
-WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 520, 300, 54, 40, 14
+WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 520, 310, 54, 50, 14
 SIDE = 380
 BANDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MOST_POINTS = 400
@@ -40,10 +40,8 @@ def loss_curve(descent: Descent) -> str:
         for step in (0, last // 2, last)
     )
     x, y = across(last, last), down(descent.losses[-1], top)
-    middle = (LEFT + WIDTH) / 2
-    axis = (
-        f"<text class=tick text-anchor=middle x='{middle:.0f}' y={HEIGHT - 4}>loss J by step of gradient descent</text>"
-    )
+    middle, name = (LEFT + WIDTH) // 2, "loss J by step of gradient descent"
+    axis = f"<text class=tick text-anchor=middle x={middle} y={HEIGHT - 10}>{name}</text>"
     label = f"Loss J by step: {short(descent.losses[0])} at first, {short(descent.losses[-1])} after {last} steps"
     return (
         f"<svg class=chart viewBox='0 0 {WIDTH} {HEIGHT}' role=img aria-label='{label}'>{ticks}{steps}{axis}"

@@ -158,9 +158,11 @@ def update(trace: Trace, most: int) -> str:
             if len(lines(before)) > most:
                 rows.append(f"<tr><td></td><td class=more>{more(len(lines(before)), most, 'rows')}</td><td></td></tr>")
     head = "<thead><tr><td></td><th scope=col>before</th><th scope=col>after</th></tr></thead>"
+    letters = "W" if trace.layers[0].bias is None else "Wb"
+    formulas = "".join(block(descent_formula(letter, 1)) for letter in letters)
     eta = f"<p>η = {short(trace.lr)}. Every parameter takes a small step against its gradient.</p>"
     return (
-        f"{block(descent_formula('W', 1))}{eta}"
+        f"{formulas}{eta}"
         f"<div class=scroll tabindex=0><table class=plain>{head}<tbody>{''.join(rows)}</tbody></table></div>"
         f"<p class=verdict>{escaped(words.step(trace))}</p>"
     )

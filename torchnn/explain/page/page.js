@@ -38,6 +38,7 @@
     nodes.forEach(({ group, neurons }, layer) => {
       const shown = shownOf(layer, step);
       const from = shown === "delta" ? colours.delta[layer - 1] : colours.a[layer];
+      one(".head", group).textContent = layer === 0 ? "input a[0]" : `${shown === "delta" ? "δ" : "a"}[${layer}]`;
       group.classList.toggle("empty", !shown);
       group.classList.toggle("active", step.layer === layer && step.phase !== "loss");
       neurons.forEach((neuron, i) => {

@@ -95,7 +95,7 @@ def nodes(trace: Trace, grid: Grid, layer: int) -> str:
     scale = scale_of(values)
     x, _ = grid.place(layer, 0)
     name = "input a[0]" if layer == 0 else f"a[{layer}]"
-    drawn = [f"<text class=over x='{x:.0f}' y='{MARGIN_TOP - 22}'>{name}</text>"]
+    drawn = [f"<text class='over head' x='{x:.0f}' y='{MARGIN_TOP - 22}'>{name}</text>"]
     for neuron in range(grid.shown[layer]):
         x, y = grid.place(layer, neuron)
         value = float(values[0, neuron])
