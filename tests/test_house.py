@@ -9,8 +9,8 @@ import torchnn
 
 PACKAGE = Path(torchnn.__file__).parent
 FLOORS = [
-    *("ops", "functional", "modules", "convert", "cli_errors", "check", "tables", "training", "sklearn"),
-    *("cli_parser", "cli_export", "cli", "__main__"),
+    *("ops", "functional", "modules", "convert", "cli_errors", "check", "explain", "tables", "training", "sklearn"),
+    *("cli_parser", "cli_explain", "cli_export", "cli", "__main__"),
 ]
 
 

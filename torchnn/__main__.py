@@ -16,6 +16,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from torchnn.cli_export import main as export
 
             export(words[1:])
+        if words[:1] == ["explain"]:
+            from torchnn.cli_explain import main as explain
+
+            explain(words[1:])
         from torchnn.cli import main as run
 
         run(args)

@@ -318,7 +318,8 @@ def main(args: Sequence[str] | None = None) -> None:
             parser_class=OneSentenceParser,
             parser_kwargs={
                 "prog": "torchnn",
-                "description": "Train and use a classifier; `torchnn check --help`: prove a hand-written backward.",
+                "description": "Train and use a classifier; `torchnn check --help`: prove a hand-written backward; "
+                "`torchnn explain --help`: see backpropagation happen, number by number.",
                 "version": version("torchnn"),
             },
             trainer_defaults={"max_epochs": MAX_EPOCHS, "num_sanity_val_steps": 0, "deterministic": "warn"},

@@ -2,5 +2,6 @@
 
 from torchnn.training.classifier import BinaryClassifier
 from torchnn.training.data import TabularDataModule
+from torchnn.training.gradient_health import GradientHealth
 
-__all__ = ["BinaryClassifier", "TabularDataModule"]
+__all__ = ["BinaryClassifier", "GradientHealth", "TabularDataModule"]

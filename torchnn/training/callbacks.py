@@ -127,9 +127,9 @@ def run_folder(trainer: pl.Trainer) -> Path | None:
     return folder
 
 
-def new_figure() -> tuple[Any, Any]:
+def new_figure(rows: int = 1) -> tuple[Any, Any]:
     """A figure and its axes, outside pyplot, so that nothing global changes and no display is needed."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 4), dpi=150, layout="constrained")
-    return figure, figure.subplots()
+    figure = Figure(figsize=(5, 1 + 3 * rows), dpi=150, layout="constrained")
+    return figure, figure.subplots(rows)

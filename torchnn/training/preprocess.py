@@ -81,6 +81,13 @@ class Preprocess(nn.Module):
         self.register_buffer("one_hot_missing", widths - 1, persistent=False)
         width = sum(embedding_width(column) for _, column in embedded)
         self.out_features = len(numbers) + len(flags) + int(widths.sum()) + width
+        names = schema.slots if schema else tuple(f"column {slot}" for slot in range(num_features))
+        self.out_names = (
+            *(names[slot] for slot in numbers),
+            *(f"{schema.slot_columns[slot].name} missing" for slot in flags if schema),
+            *(f"{column.name} {value}" for _, column in one_hot for value in ("other", *column.values, "missing")),
+            *(f"{column.name} {part}" for _, column in embedded for part in range(1, embedding_width(column) + 1)),
+        )
 
     def fit(self, features: Tensor | Iterable[Tensor]) -> None:
         """Take centre and scale of each number, and note which slots of categories occur.

@@ -1,0 +1,109 @@
+"""Every gradient three times: by hand, by autograd, by central differences."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from torchnn.explain.formula import Formula
+from torchnn.explain.network import Layer
+from torchnn.explain.parts import Comparison
+from torchnn.explain.passes import Gradient
+from torchnn.ops.network_loss import cancels
+
+IN_TORCH: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda z: z,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "step": lambda z: (z > 0).to(z.dtype),
+}
+OF_DIFFERENCES = 1e-6  # relative: differences in float64 lose half of the digits
+
+
+def by_autograd(layers: Sequence[Layer], x: Tensor, y: Tensor, loss: str, pos_weight: Tensor | None) -> list[Gradient]:
+    """∂J/∂W and ∂J/∂b of every layer from PyTorch's autograd, on the same network in torch's own operations."""
+    leaves = [
+        (layer.weight.clone().requires_grad_(), None if layer.bias is None else layer.bias.clone().requires_grad_())
+        for layer in layers
+    ]
+    with torch.enable_grad():
+        a = z = x
+        for layer, (weight, bias) in zip(layers, leaves, strict=True):
+            z = torch.nn.functional.linear(a, weight, None if bias is None else bias.expand(len(weight)))
+            a = IN_TORCH[layer.activation](z)
+        F = torch.nn.functional
+        if cancels(layers[-1].activation, loss):
+            value: Tensor = F.binary_cross_entropy_with_logits(z, y, pos_weight=pos_weight)
+        elif loss == "mse":
+            value = F.mse_loss(a, y)
+        else:
+            ones, p = torch.ones_like(a), 1.0 if pos_weight is None else pos_weight
+            positive, negative = (F.binary_cross_entropy(a, target, reduction="none") for target in (ones, 0 * ones))
+            value = (p * y * positive + (1 - y) * negative).mean()
+        wanted = [leaf for pair in leaves for leaf in pair if leaf is not None]
+        if not value.requires_grad:  # the last layer is a step
+            value = value + 0 * sum(leaf.sum() for leaf in wanted)
+        found = iter(torch.autograd.grad(value, wanted, materialize_grads=True))
+    return [(next(found), None if bias is None else next(found)) for _, bias in leaves]
+
+
+def by_differences(value: Callable[[], Tensor], parameter: Tensor, most: int) -> Tensor:
+    """Central differences (J(w + h) − J(w − h)) / 2h with h = ε^⅓ max(1, |w|), in float64.
+
+    Args:
+        value: J of the parameters as they are.
+        parameter: changed and put back, (n, k) or (n,), float64.
+        most: how many elements to do: whole rows and columns from the first, nan elsewhere.
+    """
+    differences = torch.full_like(parameter, torch.nan)
+    grid = parameter if parameter.dim() == 2 else parameter[:, None]
+    filled = differences if parameter.dim() == 2 else differences[:, None]
+    columns = min(grid.shape[1], max(int(most**0.5), most // len(grid)))
+    rows = min(len(grid), max(most // columns, 1))
+    for i in range(rows):
+        for j in range(columns):
+            kept = float(grid[i, j])
+            h = torch.finfo(torch.float64).eps ** (1 / 3) * max(1.0, abs(kept))
+            above, below = kept + h, kept - h
+            grid[i, j] = above
+            higher = float(value())
+            grid[i, j] = below
+            lower = float(value())
+            grid[i, j] = kept
+            filled[i, j] = (higher - lower) / (above - below)
+    return differences
+
+
+def compare(
+    name: str, formula: Formula, by_hand: Tensor, autograd: Tensor, differences: Tensor, scale: float
+) -> Comparison:
+    """Put three gradients of one parameter side by side.
+
+    Args:
+        name: of the parameter.
+        formula: of its gradient.
+        by_hand: from this library's backward.
+        autograd: from PyTorch's.
+        differences: from central differences, nan where there is none.
+        scale: size of J, whose rounding the differences are made of.
+    """
+    last_place = torch.nextafter(autograd.abs(), torch.full_like(autograd, torch.inf)) - autograd.abs()
+    ulp = (by_hand - autograd).abs() / last_place
+    done = ~differences.isnan()
+    relative = _relative(by_hand, autograd)
+    relative_differences = _relative(by_hand[done].to(differences.dtype), differences[done])
+    rounding = torch.finfo(by_hand.dtype).eps ** 0.5
+    step_error = 10 * torch.finfo(torch.float64).eps ** (2 / 3) * max(1.0, scale)
+    off = (by_hand[done].to(differences.dtype) - differences[done]).abs()
+    is_near = off <= max(OF_DIFFERENCES, rounding) * differences[done].abs().max() + step_error
+    agrees = relative <= rounding and bool(is_near.all())
+    return Comparison(name, formula, by_hand, autograd, differences, ulp, relative, relative_differences, agrees)
+
+
+def _relative(given: Tensor, expected: Tensor) -> float:
+    """The largest difference by the largest element expected."""
+    if given.numel() == 0:
+        return 0.0
+    difference, size = float((given - expected).abs().max()), float(expected.abs().max())
+    return 0.0 if difference == 0 else difference / size if size > 0 else float("inf")

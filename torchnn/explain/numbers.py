@@ -1,0 +1,93 @@
+"""How numbers are written, in the terminal and on the page."""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+MINUS = "−"
+
+
+def short(value: float) -> str:
+    """Four decimals, or three digits and a power of ten where those would say nothing.
+
+    >>> short(0.5), short(-0.25), short(1.5e-7), short(12345.6)
+    ('0.5', '−0.25', '1.5e−7', '1.235e4')
+    """
+    if not math.isfinite(value):
+        return {math.inf: "∞", -math.inf: f"{MINUS}∞"}.get(value, "no number")
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e4:
+        return f"{value:.4f}".rstrip("0").rstrip(".").replace("-", MINUS)
+    return scientific(value, 3)
+
+
+def tiny(value: float) -> str:
+    """Two decimals, for the inside of a circle or a cell.
+
+    >>> tiny(0.68469), tiny(-12.3), tiny(0.000123)
+    ('0.68', '−12.3', '1e−4')
+    """
+    if not math.isfinite(value) or value == 0:
+        return short(value)
+    if 0.01 <= abs(value) < 100:
+        return f"{value:.2f}".replace("-", MINUS) if abs(value) < 10 else f"{value:.1f}".replace("-", MINUS)
+    return scientific(value, 0)
+
+
+def full(value: float) -> str:
+    """Twelve digits, so that two numbers can be compared; a dash where there is none."""
+    if math.isnan(value):
+        return "–"
+    if not math.isfinite(value) or value == 0:
+        return short(value)
+    if 1e-4 <= abs(value) < 1e4:
+        return f"{value:.12f}".replace("-", MINUS)
+    return scientific(value, 11, trim=False)
+
+
+def scientific(value: float, decimals: int, trim: bool = True) -> str:
+    """A number as 1.5e−7."""
+    digits, exponent = f"{value:.{decimals}e}".split("e")
+    digits = digits.rstrip("0").rstrip(".") if trim and "." in digits else digits
+    return f"{digits}e{int(exponent)}".replace("-", MINUS)
+
+
+def factor(value: float) -> str:
+    """A number inside a product: negative ones in brackets."""
+    return f"({short(value)})" if value < 0 else short(value)
+
+
+def units(ulp: float) -> str:
+    """A distance in units in the last place."""
+    if not math.isfinite(ulp):
+        return "far"
+    return "exact" if ulp == 0 else f"{ulp:.0f} ulp" if ulp < 1e6 else f"{scientific(ulp, 0)} ulp"
+
+
+def relative(value: float) -> str:
+    """A relative distance, to two digits."""
+    return "0" if value == 0 else scientific(value, 1) if math.isfinite(value) else "far"
+
+
+def size(shape: Sequence[int]) -> str:
+    """A shape as 3 × 2."""
+    return " × ".join(map(str, shape))
+
+
+def lines(value: Tensor) -> list[list[float]]:
+    """The rows of a matrix, or a vector as one row, as lists."""
+    rows: list[list[float]] = value.reshape(-1, value.shape[-1]).tolist()
+    return rows
+
+
+def bracketed(row: Sequence[float], most: int) -> str:
+    """A row of numbers, with how many more there are."""
+    shown = "  ".join(short(value) for value in row[:most])
+    return f"[ {shown}  … {len(row) - most} more ]" if len(row) > most else f"[ {shown} ]"
+
+
+def more(total: int, most: int, what: str) -> str:
+    """How many are not shown, or nothing."""
+    return f"… {total - most} more {what}" if total > most else ""
