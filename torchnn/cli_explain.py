@@ -43,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--ckpt_path", metavar="FILE", help="explain a trained model: a .ckpt, or best or last of the newest run"
     )
-    arguments.add_argument("--row", metavar="N", type=rows_from, help="rows of its data, from 0, with commas between")
+    arguments.add_argument(
+        "--row", metavar="N", type=rows_from, help="rows of its data, from 0, as 17 or 17,18; default: 0"
+    )
     arguments.add_argument("--data.path", dest="data_path", metavar="FILE", help="another table with its columns")
     arguments.add_argument("--layer", type=int, metavar="L", help="show this layer only, counted from 1")
     arguments.add_argument(

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,6 +199,24 @@ def test_differences_are_taken_of_the_first_elements_only() -> None:
     assert done[:4, :4].all()
     assert int(done.sum()) == 16
     assert report.agrees
+
+
+def test_no_difference_is_taken_across_a_kink() -> None:
+    """At z = 0 exactly the derivative of relu is 0 by agreement, and no difference can say so."""
+    model = torchnn.MLP([2, 3, 1], "relu", dtype=torch.float64)  # its biases are 0
+    report = trace(model, torch.zeros(2), torch.ones(1))
+    bias = report.layers[0].grad_bias
+    assert bias is not None
+    assert bias.differences.isnan().all()
+    assert math.isnan(bias.relative_differences)
+    assert report.agrees
+    assert not report.layers[0].grad_weight.differences.isnan().any()
+
+
+def test_the_example_of_the_docs_runs() -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", docs, flags=re.DOTALL)
+    exec(compile(example, "explain.md", "exec"), {"__name__": "docs"})
 
 
 def test_the_trace_as_json() -> None:

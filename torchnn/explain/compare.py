@@ -8,7 +8,7 @@ from torch import Tensor
 from torchnn.explain.formula import Formula
 from torchnn.explain.network import Layer
 from torchnn.explain.parts import Comparison
-from torchnn.explain.passes import Gradient
+from torchnn.explain.passes import Gradient, forward, loss_elements
 from torchnn.ops.network_loss import cancels
 
 IN_TORCH: dict[str, Callable[[Tensor], Tensor]] = {
@@ -48,13 +48,26 @@ def by_autograd(layers: Sequence[Layer], x: Tensor, y: Tensor, loss: str, pos_we
     return [(next(found), None if bias is None else next(found)) for _, bias in leaves]
 
 
-def by_differences(value: Callable[[], Tensor], parameter: Tensor, most: int) -> Tensor:
+def value_and_sides(
+    layers: Sequence[Layer], x: Tensor, y: Tensor, loss: str, pos_weight: Tensor | None
+) -> tuple[float, Tensor]:
+    """J, and on which side of its kink every weighted sum under a relu or a step is."""
+    zs, _ = forward(layers, x)
+    value = loss_elements(zs[-1], y, layers[-1].activation, loss, pos_weight).mean()
+    kinked = [z.flatten() > 0 for layer, z in zip(layers, zs, strict=True) if layer.activation in ("relu", "step")]
+    return float(value), torch.cat(kinked) if kinked else torch.zeros(0, dtype=torch.bool)
+
+
+def by_differences(value: Callable[[], tuple[float, Tensor]], parameter: Tensor, most: int) -> Tensor:
     """Central differences (J(w + h) − J(w − h)) / 2h with h = ε^⅓ max(1, |w|), in float64.
 
     Args:
-        value: J of the parameters as they are.
+        value: J of the parameters as they are, and the sides of the kinks.
         parameter: changed and put back, (n, k) or (n,), float64.
-        most: how many elements to do: whole rows and columns from the first, nan elsewhere.
+        most: how many elements to do: whole rows and columns from the first.
+
+    Returns:
+        Of the parameter's shape; not a number where it was not computed, or where the step crosses a kink.
     """
     differences = torch.full_like(parameter, torch.nan)
     grid = parameter if parameter.dim() == 2 else parameter[:, None]
@@ -67,11 +80,12 @@ def by_differences(value: Callable[[], Tensor], parameter: Tensor, most: int) ->
             h = torch.finfo(torch.float64).eps ** (1 / 3) * max(1.0, abs(kept))
             above, below = kept + h, kept - h
             grid[i, j] = above
-            higher = float(value())
+            higher, sides_above = value()
             grid[i, j] = below
-            lower = float(value())
+            lower, sides_below = value()
             grid[i, j] = kept
-            filled[i, j] = (higher - lower) / (above - below)
+            if torch.equal(sides_above, sides_below):
+                filled[i, j] = (higher - lower) / (above - below)
     return differences
 
 
@@ -96,14 +110,15 @@ def compare(
     rounding = torch.finfo(by_hand.dtype).eps ** 0.5
     step_error = 10 * torch.finfo(torch.float64).eps ** (2 / 3) * max(1.0, scale)
     off = (by_hand[done].to(differences.dtype) - differences[done]).abs()
-    is_near = off <= max(OF_DIFFERENCES, rounding) * differences[done].abs().max() + step_error
+    largest = differences[done].abs().max() if len(off) else 0.0
+    is_near = off <= max(OF_DIFFERENCES, rounding) * largest + step_error
     agrees = relative <= rounding and bool(is_near.all())
     return Comparison(name, formula, by_hand, autograd, differences, ulp, relative, relative_differences, agrees)
 
 
 def _relative(given: Tensor, expected: Tensor) -> float:
-    """The largest difference by the largest element expected."""
+    """The largest difference by the largest element expected; nan where there is none."""
     if given.numel() == 0:
-        return 0.0
+        return torch.nan
     difference, size = float((given - expected).abs().max()), float(expected.abs().max())
     return 0.0 if difference == 0 else difference / size if size > 0 else float("inf")

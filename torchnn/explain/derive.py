@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from torchnn.explain import story
-from torchnn.explain.compare import by_autograd, by_differences, compare
+from torchnn.explain.compare import by_autograd, by_differences, compare, value_and_sides
 from torchnn.explain.descent import descend
 from torchnn.explain.findings import findings
 from torchnn.explain.formula import Formula, derivative, symbol
@@ -134,8 +134,8 @@ def comparisons(
     found: list[Compared] = []
     for number, (layer, hand, auto) in enumerate(zip(exact, by_hand, autograd, strict=True), 1):
 
-        def value(below: int = number - 1) -> Tensor:
-            return value_of(exact[below:], activations[below], y64, loss, p64)
+        def value(below: int = number - 1) -> tuple[float, Tensor]:
+            return value_and_sides(exact[below:], activations[below], y64, loss, p64)
 
         bias = None
         if layer.bias is not None and hand[1] is not None and auto[1] is not None:

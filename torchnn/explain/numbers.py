@@ -67,7 +67,9 @@ def units(ulp: float) -> str:
 
 
 def relative(value: float) -> str:
-    """A relative distance, to two digits."""
+    """A relative distance, to two digits; a dash where there is none."""
+    if math.isnan(value):
+        return "–"
     return "0" if value == 0 else scientific(value, 1) if math.isfinite(value) else "far"
 
 

@@ -94,10 +94,12 @@ class Comparison:
         formula: the form for m examples, rows.
         by_hand: by this library's derived backward.
         autograd: by PyTorch's, on the same network in torch's own operations.
-        differences: (J(w + h) − J(w − h)) / 2h in float64; not a number where it was not computed.
+        differences: (J(w + h) − J(w − h)) / 2h in float64; not a number where it was not computed, or where the step
+            crosses the kink of a relu or a step.
         ulp: |by hand − autograd|, element by element, in units in the last place of autograd's.
         relative: the largest |by hand − autograd| by the largest element.
-        relative_differences: the largest |by hand − differences| by the largest element of those that were computed.
+        relative_differences: the largest |by hand − differences| by the largest element of those that were
+            computed; not a number where there are none.
         agrees: whether both are as near as rounding and the step h allow.
     """
 

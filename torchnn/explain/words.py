@@ -1,5 +1,6 @@
 """The sentences of an explanation, shared by the terminal and the page."""
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -44,7 +45,8 @@ DESCENT = "W ← W − η ∂J/∂W, b ← b − η ∂J/∂b"
 COMPARED = (
     "By hand: this library's derived backward. Autograd: PyTorch's, on the same network in its own operations. "
     "Central differences: (J(w + h) − J(w − h)) / 2h, which know nothing of derivatives and keep about half of the "
-    "digits. Off by: the largest difference by the largest element."
+    "digits; a dash where they were not taken, or the step h crosses the kink of a relu or a step. Off by: the largest "
+    "difference by the largest element."
 )
 
 
@@ -159,7 +161,7 @@ def agreement(trace: Trace) -> str:
         wrong = ", ".join(one.name for one in compared if not one.agrees)
         return f"They do not agree: {wrong}."
     hand = max(one.relative for one in compared)
-    numeric = max(one.relative_differences for one in compared)
+    numeric = max((one.relative_differences for one in compared if one.relative_differences >= 0), default=math.nan)
     worst = max(float(one.ulp.max()) for one in compared)
     return (
         f"All agree: by hand and autograd within {units(worst)} of each element and {relative(hand)} of the largest, "

@@ -63,7 +63,7 @@ def factors(trace: Trace, shown: Sequence[Factor], most: int) -> str:
         strong = " key" if factor.role in ("delta", "grad_weight", "grad_bias") else ""
         parts.append(
             f"<div class='factor{strong}'><h4>{words.ROLES[factor.role]}</h4>"
-            f"<div class='formula inline' tabindex=0>{inline(row(factor.symbol, '=', factor.formula))}</div>"
+            f"<div class='formula inline'>{inline(row(factor.symbol, '=', factor.formula))}</div>"
             f"{shape(factor.shape)}<div class=values>{numbers}{mean}</div></div>"
         )
     return f"<div class=factors>{''.join(parts)}</div>"

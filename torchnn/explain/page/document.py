@@ -95,7 +95,7 @@ def figure(trace: Trace, max_width: int, examples: int) -> str:
     return (
         "<aside class=board><figure aria-label='The network'>"
         f"<div class=controls hidden>{controls(examples)}</div>"
-        f"<div class=scroll tabindex=0>{picture.network(trace, max_width)}</div>"
+        f"<div class=scroll>{picture.network(trace, max_width)}</div>"
         "<figcaption><p class=legend><span>−</span><i class=ramp></i><span>+</span>"
         "<span class=note>colour: share of the largest in its layer; line: thick where the weight is large, broken "
         "where it is negative</span></p>"

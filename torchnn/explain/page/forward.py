@@ -163,6 +163,6 @@ def update(trace: Trace, most: int) -> str:
     eta = f"<p>η = {short(trace.lr)}. Every parameter takes a small step against its gradient.</p>"
     return (
         f"{formulas}{eta}"
-        f"<div class=scroll tabindex=0><table class=plain>{head}<tbody>{''.join(rows)}</tbody></table></div>"
+        f"<div class=scroll><table class=plain>{head}<tbody>{''.join(rows)}</tbody></table></div>"
         f"<p class=verdict>{escaped(words.step(trace))}</p>"
     )

@@ -25,7 +25,7 @@ def shortened(name: str) -> str:
 def block(formula: Formula) -> str:
     """A formula on a line of its own; a long one scrolls by itself."""
     label = f"aria-label='{escaped(formula.text)}'"
-    return f"<div class=formula tabindex=0><math display=block {label}>{formula.mathml}</math></div>"
+    return f"<div class=formula><math display=block {label}>{formula.mathml}</math></div>"
 
 
 def inline(formula: Formula) -> str:
@@ -103,7 +103,7 @@ def heat_map(
     rest = f"<p class=more>… {' and '.join(filter(None, left))}</p>" if any(left) else ""
     legend = f"<p class=legend><span>{signed(-scale)}</span><i class=ramp></i><span>{signed(scale)}</span></p>"
     table = f"<table class=heat><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    scrolled = f"<div class=scroll tabindex=0>{table}</div>"
+    scrolled = f"<div class=scroll>{table}</div>"
     return f"<figure class=map><figcaption>{caption}</figcaption>{scrolled}{legend}{rest}</figure>"
 
 

@@ -116,6 +116,14 @@
     if (scrolls && getComputedStyle(one(".stage")).gridTemplateColumns.split(" ").length > 1) section.scrollIntoView({ block: "start" });
   };
 
+  // What scrolls by itself can be reached by keyboard; what does not is no stop on the way.
+  const reach = () => all(".scroll, .formula").forEach((box) => {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  });
+  addEventListener("resize", reach);
+  reach();
+
   one(".controls").hidden = false;
   one("#back").addEventListener("click", () => go(now - 1));
   one("#next").addEventListener("click", () => go(now + 1));

@@ -20,7 +20,7 @@ def three_times(trace: Trace, most: int) -> str:
     return (
         f"<section id=gradients class=wide><h2>Every gradient, three times</h2><p>{escaped(words.COMPARED)}</p>"
         f"<p class='verdict {kind}'>{escaped(words.agreement(trace))}</p>"
-        f"<div class=scroll tabindex=0><table class=gradients>{head}{bodies}</table></div></section>"
+        f"<div class=scroll><table class=gradients>{head}{bodies}</table></div></section>"
     )
 
 
