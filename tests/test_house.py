@@ -8,7 +8,19 @@ from pathlib import Path
 import torchnn
 
 PACKAGE = Path(torchnn.__file__).parent
-FLOORS = ["ops", "functional", "modules", "convert", "cli_errors", "check", "training", "cli_parser", "cli", "__main__"]
+FLOORS = [
+    "ops",
+    "functional",
+    "modules",
+    "convert",
+    "cli_errors",
+    "check",
+    "training",
+    "cli_parser",
+    "cli_resume",
+    "cli",
+    "__main__",
+]
 
 
 def imports(path: Path) -> set[str]:
