@@ -9,17 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import yaml
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from torchnn.cli_errors import fail, options, with_flag
+from torchnn.cli_errors import cannot_write, fail, options, with_flag
 from torchnn.cli_parser import OneSentenceParser
+from torchnn.cli_resume import (
+    DATA_DECIDES,
+    MAY_CHANGE,
+    OF_ANOTHER_TABLE,
+    flat,
+    hyper_parameters,
+    plain,
+    resumed_settings,
+    settings_of,
+)
 from torchnn.tables import TableError
+from torchnn.training.atomic import AtomicCheckpointIO, CheckpointWriteError
 from torchnn.training.callbacks import (
-    LAST,
     LearningCurve,
     StopOnNaN,
     TrainingDivergedError,
@@ -33,6 +45,8 @@ from torchnn.training.defaults import EARLY_STOPPING, MAX_EPOCHS
 from torchnn.training.optimisers import ScheduleError
 from torchnn.training.predictions import PredictionFile
 from torchnn.training.report import TestReport
+from torchnn.training.resume import EarlyStopping, TrainingState
+from torchnn.training.savers import BestCheckpoint, LastCheckpoint
 
 REPORTED = ("accuracy", "auroc", "log_loss", "average_precision", "f1", "calibration_error")
 MONITORED = ("val_loss", "train_loss", *(f"val_{name}" for name in REPORTED))
@@ -47,20 +61,11 @@ HARMLESS = (
     r".*Checkpoint directory .* exists and is not empty.*",  # nothing in it is replaced
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's to mend
 )
-MAY_CHANGE = ("threshold", "batch_size", "part")  # of a trained model, without making it another one
-# What another table than that of the training may be read by.
-OF_ANOTHER_TABLE = (
-    "path",
-    "id_column",
-    "weight_column",
-    "delimiter",
-    "decimal",
-    "encoding",
-    "time_format",
-    "max_columns",
+ONE_SENTENCE = (
+    *(CheckpointError, CheckpointWriteError, ScheduleError, TableError),
+    *(TrainingDivergedError, MisconfigurationException),
 )
-OF_THE_FILES = ("stream",)  # and not of what a model was trained on
-DATA_DECIDES = {"num_features": "in_features", "plain_schema": "schema"}  # hyper-parameters that no flag sets
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)  # of a state
 
 
 class TorchnnCLI(LightningCLI):
@@ -82,7 +87,8 @@ class TorchnnCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last")
         parser.set_defaults(
             {
                 **{f"early_stopping.{name}": value for name, value in EARLY_STOPPING.items()},
@@ -96,7 +102,8 @@ class TorchnnCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
-        self.words = sys.argv[1:] if args is None else list(args)
+        given = parser.parse_args(args, defaults=False)[self.config.subcommand]
+        self.given = dict(flat(given.as_dict()))
 
     def _parse_ckpt_path(self) -> None:
         """Resolve --ckpt_path, refuse a file that is not safe or does not fit, and take its hyper-parameters."""
@@ -107,24 +114,16 @@ class TorchnnCLI(LightningCLI):
         if wanted is None:
             return
         path = find_checkpoint(wanted, Path(config.trainer.default_root_dir or "."))
-        self.checkpoint = read_checkpoint(path)
+        self.checkpoint = read_checkpoint(path, to_continue=subcommand == "fit")
         config.ckpt_path = str(path)
         another_table = self._adopt_table(config.data, path)
-        for group, saved in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
-            for name, trained in self.checkpoint.get(saved, {}).items():
-                if name in DATA_DECIDES.values() or name not in config[group]:
-                    continue
-                if another_table and name in OF_THE_FILES:
-                    continue
-                given = config[group][name]
-                if self._is_set(group, name) and plain(given) != plain(trained):
-                    if subcommand != "fit" and (name in MAY_CHANGE or (another_table and name in OF_ANOTHER_TABLE)):
-                        continue
-                    flag = f"--{group}.{name} {given}"
-                    raise CheckpointError(
-                        f"{flag} contradicts the checkpoint {path}, which has {trained}: leave it out."
-                    )
-                config[group][name] = trained
+        may_change = frozenset() if subcommand == "fit" else MAY_CHANGE
+        if another_table:
+            may_change |= OF_ANOTHER_TABLE
+        for group, name, value in hyper_parameters(self.checkpoint, path, config, self.given, may_change):
+            config[group][name] = value
+        if subcommand == "fit":
+            self._take_settings(self.checkpoint, path)
         if wanted != str(path):
             sys.stderr.write(f"torchnn: {subcommand} takes {path}\n")
 
@@ -133,18 +132,28 @@ class TorchnnCLI(LightningCLI):
         assert self.checkpoint is not None
         data.schema = self.checkpoint["hyper_parameters"].get("schema")
         trained_on = self.checkpoint.get("datamodule_hyper_parameters", {})
-        another_table = self._is_set("data", "path") and plain(data.path) != plain(trained_on.get("path"))
-        if another_table and self.config.subcommand != "fit":
-            data.part = "all"  # nothing of it was trained on, so nothing has to be left out
-        elif "path" not in trained_on and not another_table:
-            raise CheckpointError(f"{path} was trained on a table in memory: give --data.path.")
-        return another_table
+        if "data.path" not in self.given or plain(data.path) == plain(trained_on.get("path")):
+            if "path" not in trained_on:
+                raise CheckpointError(f"{path} was trained on a table in memory: give --data.path.")
+            return False
+        if self.config.subcommand == "fit":
+            return False
+        data.part = "all"  # nothing of it was trained on, so nothing has to be left out
+        return True
 
-    def _is_set(self, group: str, name: str) -> bool:
-        """Whether a hyper-parameter was given by flag, or differs from its default because a file gave it."""
-        default = self._parser(self.config.subcommand).get_default(f"{group}.{name}")
-        by_flag = any(word.split("=")[0] == f"--{group}.{name}" for word in self.words)
-        return by_flag or plain(self.config[self.config.subcommand][group][name]) != plain(default)
+    def _take_settings(self, checkpoint: dict[str, Any], path: Path) -> None:
+        """Go on with the settings of the checkpoint's run, where this call gives no others."""
+        used = dict(flat(self._plain_config()))
+        nested: dict[str, Any] = {}
+        for name, value in resumed_settings(checkpoint, path, self.given, used).items():
+            *groups, argument = name.split(".")
+            (nested.setdefault(groups[0], {}) if groups else nested)[argument] = value
+        self.config = self.parser.parse_object({"fit": nested}, self.config)
+
+    def _plain_config(self) -> dict[str, Any]:
+        """The arguments of this call as a file would hold them."""
+        text = self.parser.dump(self.config, skip_link_targets=False, skip_none=False, format="yaml")
+        return dict(yaml.safe_load(text)[self.config.subcommand])
 
     def _set_seed(self) -> None:
         try:
@@ -174,7 +183,7 @@ class TorchnnCLI(LightningCLI):
             if config.trainer.limit_val_batches == 0 and monitor != "train_loss":
                 fail(f"--trainer.limit_val_batches 0 leaves no {monitor}: set --{group}.monitor train_loss too.")
             better = "max" if monitor.removeprefix("val_") in BETTER_WHEN_HIGH else "min"
-            if self._is_set(group, "mode") and config[group].mode != better:
+            if f"{group}.mode" in self.given and config[group].mode != better:
                 fail(f"--{group}.mode {config[group].mode} would keep the worst {monitor}: leave it out.")
             config[group].mode = better
 
@@ -205,7 +214,9 @@ class TorchnnCLI(LightningCLI):
         for quiet_when_piped in ("enable_progress_bar", "enable_model_summary"):
             if config[quiet_when_piped] is None:
                 kwargs[quiet_when_piped] = on_terminal
-        callbacks = [StopOnNaN(), LearningCurve(), TestReport()]
+        settings = settings_of(self._plain_config(), self.given) if self.subcommand == "fit" else None
+        self.training_state = TrainingState(settings)
+        callbacks = [StopOnNaN(), LearningCurve(), TestReport(), self.training_state]
         if self.prediction_file is not None:
             config.logger = False  # nothing but the file was asked for
         if config.logger is False:
@@ -216,18 +227,11 @@ class TorchnnCLI(LightningCLI):
             callbacks.append(LearningRateMonitor(logging_interval="epoch"))
         if config.logger in (None, True):
             kwargs["logger"] = CSVLogger(config.default_root_dir or ".", name="lightning_logs")
-        if config.enable_checkpointing is not False:
-            # Lightning's save_last writes only when the best checkpoint was written; this one every epoch.
-            # Without a run folder it shares one with earlier runs, whose files it must not replace.
-            callbacks.append(
-                ModelCheckpoint(
-                    filename=Path(LAST).stem,
-                    save_on_train_epoch_end=True,
-                    enable_version_counter=config.logger is False,
-                )
-            )
         self.trainer_defaults["callbacks"] = callbacks
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else the user's own plug-in
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> pl.Trainer:
         if config["enable_checkpointing"] is False:
@@ -246,7 +250,14 @@ class TorchnnCLI(LightningCLI):
 
     def fit(self, ckpt_path: str | None, **kwargs: Any) -> None:
         """Train, then test the best checkpoint on the held-out rows."""
-        self.trainer.fit(**kwargs, ckpt_path=ckpt_path, weights_only=True)
+        try:
+            self.trainer.fit(**kwargs, ckpt_path=ckpt_path, weights_only=True)
+        except UNREADABLE as error:
+            if ckpt_path is None or self.training_state.started:
+                raise
+            raise CheckpointError(f"checkpoint {ckpt_path} cannot be continued: {error}") from error
+        if ckpt_path is not None and not self.training_state.started:
+            sys.stderr.write("torchnn: nothing is left to train: give more --trainer.max_epochs to go on\n")
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
         self.test(ckpt_path=best, **kwargs)
 
@@ -289,11 +300,6 @@ class TorchnnCLI(LightningCLI):
             print(f"run {folder}")
 
 
-def plain(value: Any) -> Any:
-    """A tuple as the list that a file would hold; anything else as it is."""
-    return list(value) if isinstance(value, tuple) else value
-
-
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line.
 
@@ -319,14 +325,15 @@ def main(args: Sequence[str] | None = None) -> None:
             parser_kwargs={
                 "prog": "torchnn",
                 "description": "Train and use a classifier; `torchnn check --help`: prove a hand-written backward; "
-                "`torchnn explain --help`: see backpropagation happen, number by number.",
+                "`torchnn explain --help`: see backpropagation happen; `torchnn export --help`: write ONNX. "
+                "Class names in arguments and --config are code of your own; checkpoints and tables never name any.",
                 "version": version("torchnn"),
             },
             trainer_defaults={"max_epochs": MAX_EPOCHS, "num_sanity_val_steps": 0, "deterministic": "warn"},
         )
-    except (CheckpointError, ScheduleError, TableError, TrainingDivergedError, MisconfigurationException) as error:
+    except ONE_SENTENCE as error:
         fail(str(error))
     except OSError as error:
-        if error.filename is None:
+        if (sentence := cannot_write(error)) is None:
             raise
-        fail(f"{error.filename}: {error.strerror}: give a --trainer.default_root_dir that can be written to.")
+        fail(sentence)

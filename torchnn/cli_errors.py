@@ -1,10 +1,12 @@
 """Wrong input answered in one sentence on standard error, with exit status 2 and no traceback."""
 
 import difflib
+import errno
 import re
 import sys
 from typing import Any, NoReturn
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 IN_WORDS = {
     "NoneType": "null",
     "Sequence": "a list",
@@ -20,6 +22,14 @@ def fail(sentence: str, status: int = 2) -> NoReturn:
     """Print one sentence and exit."""
     sys.stderr.write(f"torchnn: {' '.join(sentence.split())}\n")
     sys.exit(status)
+
+
+def cannot_write(error: OSError) -> str | None:
+    """A sentence for a disk that is full or a folder that cannot be written to, None for anything else."""
+    mend = "give a --trainer.default_root_dir that can be written to."
+    if error.errno in FULL:
+        return f"{error.filename or 'the run folder'}: {error.strerror}: make room, or {mend}"
+    return None if error.filename is None else f"{error.filename}: {error.strerror}: {mend}"
 
 
 def options(parser: Any) -> list[str]:

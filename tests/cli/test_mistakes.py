@@ -1,5 +1,6 @@
 """One sentence and status 2 for every mistake, and a way to go on after Ctrl-C."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 
 from tests.cli.helpers import SHORT, refused, run_of
 from torchnn.__main__ import main
+from torchnn.cli_errors import cannot_write
 
 
 @pytest.mark.parametrize(
@@ -98,6 +100,14 @@ def test_a_flag_that_contradicts_the_checkpoint_is_refused(capsys: pytest.Captur
 def test_a_diverging_run_ends_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(["fit", *SHORT, "--model.lr", "1e38", "--model.optimizer", "SGD"], capsys)
     assert "in epoch 0: the learning rate 1e+38 is probably too high, lower --model.lr" in message
+
+
+@pytest.mark.parametrize("name", [None, "metrics.csv"])
+def test_a_disk_that_is_full_elsewhere_is_named(name: str | None) -> None:
+    sentence = cannot_write(OSError(errno.ENOSPC, "No space left on device", name))
+    assert sentence is not None
+    assert sentence.startswith(f"{name or 'the run folder'}: No space left on device: make room, or give")
+    assert cannot_write(OSError("somebody's own")) is None
 
 
 class Interrupted:

@@ -65,6 +65,41 @@ def test_shuffling_differs_by_epoch_and_ranks_stay_in_step(num_ranks: int) -> No
     assert torch.cat([b.row for b in loaders[0]]).tolist() == epochs[2][: len(epochs[2]) // num_ranks]
 
 
+@pytest.mark.parametrize("num_ranks", [1, 2, 3])
+@pytest.mark.parametrize("seed", [None, 7])
+@pytest.mark.parametrize("steps", range(1, 4))
+def test_a_loader_goes_on_after_the_rows_that_were_served(num_ranks: int, seed: int | None, steps: int) -> None:
+    def loaders() -> list[BatchLoader]:
+        return [BatchLoader(table(30), torch.arange(30), 3, seed, rank, num_ranks) for rank in range(num_ranks)]
+
+    before, after = loaders(), loaders()
+    for loader in before:
+        loader.set_epoch(2)
+    whole = [[batch.row.tolist() for batch in loader] for loader in before]
+    for first in map(iter, before):
+        for _ in range(steps):
+            next(first)
+    states = [loader.state_dict() for loader in before]
+    expected = {"epoch": 2, "rows": 3 * num_ranks * steps, "seed": seed, "rows_per_step": 3 * num_ranks}
+    assert states == [expected] * num_ranks
+    for loader, rows in zip(after, whole, strict=True):
+        loader.load_state_dict(expected)
+        loader.set_epoch(2)
+        assert len(loader) == len(rows), "the length is that of a whole epoch"
+        assert [batch.row.tolist() for batch in loader] == rows[steps:]
+        assert [batch.row.tolist() for batch in loader] == rows, "only one iteration is shortened"
+
+
+def test_a_position_in_another_order_or_between_two_steps_is_refused() -> None:
+    state = BatchLoader(table(30), torch.arange(30), 4, 7).state_dict()
+    for loader, message in (
+        (BatchLoader(table(30), torch.arange(30), 4, 8), "shuffled by seed 7, these are by 8"),
+        (BatchLoader(table(30), torch.arange(30), 4, 7, num_ranks=2), "steps of 4 rows .* these have 8"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            loader.load_state_dict(state)
+
+
 def test_a_batch_holds_the_rows_it_names() -> None:
     for batch in BatchLoader(table(30), torch.arange(30), 8, shuffle_seed=0):
         assert torch.equal(batch.features[:, 0], 2.0 * batch.row)

@@ -1,6 +1,6 @@
 """Batches by whole-tensor indexing: one gather a batch, instead of a Python call a row."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -45,6 +45,9 @@ class BatchLoader:
     so that every process takes part in every step: up to `num_ranks` − 1 rows, others each epoch, sit an epoch out.
     In order, nothing is left out and nothing repeated.
 
+    `state_dict` says how far an epoch has come: epoch, rows served by all processes together, and seed, from which
+    the order and so everything else follows. After `load_state_dict` the next iteration goes on from there.
+
     Args:
         table: where the rows come from.
         rows: positions in the table, int64, shape (n,).
@@ -56,6 +59,10 @@ class BatchLoader:
     >>> table = Table(torch.arange(6.0).view(3, 2), torch.ones(3), ("a", "b"), ("no", "yes"))
     >>> [batch.row.tolist() for batch in BatchLoader(table, torch.arange(3), batch_size=2)]
     [[0, 1], [2]]
+    >>> loader = BatchLoader(table, torch.arange(3), batch_size=2)
+    >>> loader.load_state_dict({"epoch": 0, "rows": 2, "seed": None, "rows_per_step": 2})
+    >>> [batch.row.tolist() for batch in loader]
+    [[2]]
     """
 
     def __init__(
@@ -74,11 +81,41 @@ class BatchLoader:
         self.rank = rank
         self.num_ranks = num_ranks
         self.epoch = 0
+        self.steps_served = 0
+        self.steps_to_skip = 0  # by the next iteration alone
         self.sampler, self.batch_sampler = self, None  # where Lightning looks for set_epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next iteration; Lightning calls this at the start of every epoch."""
-        self.epoch = epoch
+        if epoch != self.epoch:
+            self.epoch, self.steps_served, self.steps_to_skip = epoch, 0, 0
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows that all processes together take in one step, unless it is the last of an epoch."""
+        return self.batch_size * self.num_ranks
+
+    def state_dict(self) -> dict[str, int | None]:
+        """How far the epoch has come; the same on every rank."""
+        rows = min(self.steps_served * self.rows_per_step, len(self.rows))
+        return {"epoch": self.epoch, "rows": rows, "seed": self.shuffle_seed, "rows_per_step": self.rows_per_step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next iteration go on where `state_dict` was taken.
+
+        Raises:
+            ValueError: that was another order, or steps of another size, in which no step ends at this row.
+        """
+        if state["seed"] != self.shuffle_seed:
+            raise ValueError(f"its rows were shuffled by seed {state['seed']}, these are by {self.shuffle_seed}.")
+        if state["rows_per_step"] != self.rows_per_step:
+            raise ValueError(
+                f"it was written inside an epoch with steps of {state['rows_per_step']} rows (batch size times number "
+                f"of processes), these have {self.rows_per_step}: use the same, or a checkpoint from the end of an "
+                "epoch."
+            )
+        self.epoch = state["epoch"]
+        self.steps_served = self.steps_to_skip = -(-state["rows"] // self.rows_per_step)
 
     def rows_of_this_rank(self) -> Tensor:
         """The rows of the current epoch, in order, that this process sees."""
@@ -96,9 +133,11 @@ class BatchLoader:
         return -(-(num_rows // self.num_ranks) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        self.steps_served, self.steps_to_skip = self.steps_to_skip, 0
         all_rows = self.rows_of_this_rank()
-        for start in range(0, len(all_rows), self.batch_size):
+        for start in range(self.steps_served * self.batch_size, len(all_rows), self.batch_size):
             rows = all_rows[start : start + self.batch_size]
+            self.steps_served += 1
             weight = None if self.table.weight is None else self.table.weight[rows]
             in_order = self.shuffle_seed is None and self.table.ids is not None
             ids = self.table.ids.take(pa.array(rows.numpy())) if in_order else None

@@ -113,9 +113,15 @@ class LearningCurve(Callback):
 
 
 def last_checkpoint(trainer: pl.Trainer) -> str | None:
-    """Path of the newest `last.ckpt` that this run has written, if it has."""
+    """Path of the newest `last.ckpt` that this run has written, if it has, or of the checkpoint it went on from."""
     written = [str(getattr(callback, "best_model_path", "")) for callback in trainer.checkpoint_callbacks]
-    return next((path for path in written if Path(path).name == LAST), None)
+    resumed_from = None if trainer.ckpt_path is None else str(trainer.ckpt_path)
+    return next((path for path in written if is_last(Path(path))), resumed_from)
+
+
+def is_last(path: Path) -> bool:
+    """Whether a file is a `last.ckpt`, or a `last-v1.ckpt` of runs that share a folder."""
+    return path.suffix == ".ckpt" and path.stem.split("-")[0] == Path(LAST).stem
 
 
 def run_folder(trainer: pl.Trainer) -> Path | None:

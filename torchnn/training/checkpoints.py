@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from torchnn.training.callbacks import LAST
+from torchnn.training.callbacks import LAST, is_last
 from torchnn.training.classifier import BinaryClassifier
 
 
@@ -28,26 +28,37 @@ def find_checkpoint(wanted: str, root: Path) -> Path:
         path = Path(wanted)
         if path.is_file():
             return path
-        raise CheckpointError(f"--ckpt_path {wanted} does not exist: give the path of a .ckpt file.")
-    newest = max(root.glob(f"lightning_logs/version_*/checkpoints/{LAST}"), key=_modified, default=None)
+        wrong = "is a directory" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"--ckpt_path {wanted} {wrong}: give the path of a .ckpt file.")
+    found = [*root.glob(f"lightning_logs/version_*/checkpoints/{LAST}"), *root.glob("checkpoints/*.ckpt")]
+    newest = max(filter(is_last, found), key=_age, default=None)
     if newest is None:
         folder = root / "lightning_logs"
         raise CheckpointError(f"no run in {folder} has a checkpoint: train with torchnn fit, or give --ckpt_path.")
     return newest if wanted == "last" else _best_beside(newest)
 
 
-def _modified(path: Path) -> int:
-    return path.stat().st_mtime_ns
+def _age(path: Path) -> tuple[int, int]:
+    """Later is greater; of two files of one moment the one of the later run."""
+    version = path.parent.parent.name.removeprefix("version_")
+    return path.stat().st_mtime_ns, int(version) if version.isdigit() else -1
 
 
 def _best_beside(last: Path) -> Path:
-    """The best checkpoint of the run that `last` belongs to, as the callbacks saved in it say."""
-    callbacks = load_plain(last).get("callbacks", {})
-    names = [Path(state["best_model_path"]).name for state in callbacks.values() if state.get("best_model_path")]
-    found = [last.with_name(name) for name in names if name != LAST and last.with_name(name).is_file()]
-    if not found:
-        raise CheckpointError(f"the newest run, {last.parent.parent}, has no best checkpoint: give --ckpt_path.")
-    return found[0]
+    """The best checkpoint of the run that `last` belongs to, as the newest checkpoint that names one says.
+
+    A better one may be newer than `last`, and have replaced the one that `last` names.
+    """
+    for path in sorted(last.parent.glob("*.ckpt"), key=_age, reverse=True):
+        try:
+            states = load_plain(path).get("callbacks", {}).values()
+        except CheckpointError:
+            continue
+        names = [Path(state["best_model_path"]).name for state in states if state.get("best_model_path")]
+        for best in map(last.with_name, names):
+            if best.is_file() and not is_last(best):
+                return best
+    raise CheckpointError(f"the newest run, {last.parent.parent}, has no best checkpoint: give --ckpt_path.")
 
 
 def load_plain(path: Path) -> dict[str, Any]:
@@ -61,18 +72,27 @@ def load_plain(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         reason = "holds code or classes where only numbers belong, or is no checkpoint, and was not loaded"
         raise CheckpointError(f"checkpoint {path} {reason}.") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except OSError as error:
+        if error.filename is not None:
+            raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}.") from error
+        raise CheckpointError(f"checkpoint {path} is truncated or is no checkpoint: use another one.") from error
+    except Exception as error:  # whatever a parser says of bytes that it does not know
         raise CheckpointError(f"checkpoint {path} is truncated or is no checkpoint: use another one.") from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"checkpoint {path} does not hold a model of torchnn: it has no hyper-parameters.")
     return checkpoint
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, to_continue: bool = False) -> dict[str, Any]:
     """The contents of a checkpoint of `BinaryClassifier`, proven to fit the network that it describes.
 
+    Args:
+        path: the file.
+        to_continue: whether training is to go on from it, which takes more than weights.
+
     Raises:
-        CheckpointError: the file is no checkpoint, is truncated, holds code, or does not fit.
+        CheckpointError: the file is no checkpoint, is truncated, holds code, does not fit, or holds weights that are
+            no finite numbers.
     """
     checkpoint = load_plain(path)
     if not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
@@ -82,4 +102,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"checkpoint {path} does not fit BinaryClassifier: {reason}") from error
+    for name, value in checkpoint["state_dict"].items():
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"checkpoint {path} holds values in {name} that are no finite numbers: use another.")
+    if to_continue:
+        check_training_state(checkpoint, path)
     return checkpoint
+
+
+def check_training_state(checkpoint: dict[str, Any], path: Path) -> None:
+    """Raise CheckpointError unless training can go on from a checkpoint, as far as one sees from outside."""
+    if not {"optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step"} <= checkpoint.keys():
+        raise CheckpointError(f"checkpoint {path} holds weights only: it can be tested, but not trained further.")
+    schedules = int(checkpoint["hyper_parameters"].get("lr_scheduler") is not None)
+    for name, length in (("optimizer_states", 1), ("lr_schedulers", schedules)):
+        states = checkpoint[name]
+        if not (isinstance(states, list) and len(states) == length and all(isinstance(s, dict) for s in states)):
+            raise CheckpointError(f"checkpoint {path} cannot be continued: it needs {length} states in {name}.")
+    callbacks = checkpoint["callbacks"]
+    if not (isinstance(callbacks, dict) and all(isinstance(state, dict) for state in callbacks.values())):
+        raise CheckpointError(f"checkpoint {path} cannot be continued: its callbacks have no states.")

@@ -1,0 +1,198 @@
+"""What a run needs, beside what Lightning saves, to end where it would have ended without an interruption."""
+
+import csv
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch import callbacks
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.trainer.states import TrainerFn
+
+SECTION = "torchnn"  # of a checkpoint
+
+
+class TrainingState(callbacks.Callback):
+    """Puts the state of training that Lightning leaves out into every checkpoint, and takes it up again.
+
+    Those are: generators of random numbers, sums behind the metrics of an unfinished epoch, the metrics seen last (a
+    schedule may wait for one), and the point of the epoch, which Lightning's own counters do not give at every hook.
+    A resumed run begins with the rows of `metrics.csv` that came before its checkpoint.
+
+    Args:
+        settings: plain values that describe the run, kept for those who resume it.
+    """
+
+    def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
+        self.settings = dict(settings or {})
+        self.started = False
+        self._resumed: dict[str, Any] | None = None
+        self._sums: dict[str, Any] = {}
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        loop: Any = trainer.fit_loop
+        epochs = loop.epoch_progress.current
+        inside = epochs.started > epochs.processed
+        batches = loop.epoch_loop.batch_progress.current.processed if inside else 0
+        counted = inside and not loop.epoch_loop._should_accumulate()  # Lightning adds this step later
+        settle_progress(checkpoint["loops"]["fit_loop"], epochs.processed, batches)
+        checkpoint["epoch"] = max(0, epochs.processed - (batches == 0))  # the one trained in last
+        checkpoint[SECTION] = {
+            "settings": self.settings,
+            "epochs": epochs.processed,
+            "batches": batches,
+            "logged_steps": loop.epoch_loop._batches_that_stepped + counted,
+            "generators": generator_states(),
+            "plateau_waits": not inside and epochs.completed < epochs.processed,
+            "sums": (self._sums or dict(self._running_sums(trainer))) if batches else {},
+            "metrics": {k: v.detach().cpu() for k, v in trainer._logger_connector._callback_metrics.items()},
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._resumed = checkpoint.get(SECTION) if trainer.state.fn == TrainerFn.FITTING else None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = False
+        if self._resumed is not None and trainer.is_global_zero and isinstance(trainer.logger, CSVLogger):
+            earlier = Path(str(trainer.ckpt_path)).parent.parent / "metrics.csv"
+            trainer.logger.experiment.metrics.extend(rows_before(earlier, self._resumed["logged_steps"]))
+            trainer.logger.save()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = True
+        if self._resumed is None:
+            return
+        trainer._logger_connector._callback_metrics.update(self._resumed["metrics"])
+        self._sums = self._resumed["sums"]
+        if self._resumed["plateau_waits"]:  # Lightning steps it after the hook at which the best is saved
+            trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+        if self._resumed["batches"] == 0:
+            # With max_steps Lightning takes every resumed run for one inside an epoch, and would train an empty one.
+            loop: Any = trainer.fit_loop
+            for part in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
+                part._restarting = False
+                part.reset_restart_stage()
+        set_generator_states(self._resumed["generators"])
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._resumed is not None:
+            trainer.fit_loop.epoch_loop._batches_that_stepped = self._resumed["logged_steps"]
+            self._resumed = None
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
+        """After the first loss is logged, and before an optimiser that asks for more of them logs the second."""
+        if self._sums:
+            for name, sums in self._sums.items():
+                metric: Any = trainer.fit_loop.epoch_loop._results[name]
+                for attribute, value in sums.items():
+                    if trainer.is_global_zero:  # the sums are those of all processes together
+                        setattr(metric, attribute, value.to(metric.device) + getattr(metric, attribute))
+                metric._computed = None
+            self._sums = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loop: Any = trainer.fit_loop
+        loop._restarting = False  # or ReduceLROnPlateau would miss the epoch in which the run went on
+
+    @staticmethod
+    def _running_sums(trainer: pl.Trainer) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What has been logged in this epoch, for each metric that is a sum or a mean over its batches."""
+        results: Any = trainer.fit_loop.epoch_loop._results
+        for name, metric in results.items():
+            if metric.is_tensor and not metric.has_reset and metric.meta.on_epoch:
+                attributes = ("value", "cumulated_batch_size") if metric.meta.is_mean_reduction else ("value",)
+                sums = {k: trainer.strategy.reduce(getattr(metric, k).clone(), reduce_op="sum") for k in attributes}
+                yield name, {key: value.detach().cpu() for key, value in sums.items()}
+
+
+class EarlyStopping(callbacks.EarlyStopping):
+    """Lightning's `EarlyStopping`, whose limits are those of the run, not those of the checkpoint it goes on from.
+
+    A run that it had stopped stays stopped, unless one of the limits is another one now.
+    """
+
+    LIMITS = ("patience", "min_delta", "stopping_threshold", "divergence_threshold", "check_finite")
+
+    def __init__(self, monitor: str = "val_loss", **kwargs: Any) -> None:
+        super().__init__(monitor, **kwargs)
+        self.has_stopped = False
+
+    def _limits(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.LIMITS}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "has_stopped": self.has_stopped, "limits": self._limits()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        limits = self._limits()
+        super().load_state_dict(state_dict)
+        self.patience = limits["patience"]
+        self.has_stopped = state_dict.get("has_stopped", False) and state_dict["limits"] == limits
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self.has_stopped
+
+    def _run_early_stopping_check(self, trainer: pl.Trainer) -> None:
+        stopped_before = trainer.should_stop
+        super()._run_early_stopping_check(trainer)
+        self.has_stopped = self.has_stopped or (trainer.should_stop and not stopped_before)
+
+
+def settle_progress(fit_loop: dict[str, Any], epochs: int, batches: int) -> None:
+    """Make Lightning's counters say: so many epochs are over, and so many batches of the next one.
+
+    At the hooks at which a checkpoint is written the counters are at odds with each other, each hook in its own way,
+    and not every one of these ways is read back as it was meant.
+    """
+    begun = epochs + (batches > 0)
+    for tracker in fit_loop["epoch_progress"].values():
+        tracker.update(ready=begun, started=begun, processed=epochs, completed=epochs)
+    progress = fit_loop["epoch_loop.batch_progress"]
+    for tracker in (progress["total"], progress["current"]):
+        tracker.update(ready=tracker["processed"], started=tracker["processed"], completed=tracker["processed"])
+    progress["is_last_batch"] = False
+    if batches == 0:
+        fit_loop["state_dict"].pop("combined_loader", None)
+
+
+def generator_states() -> dict[str, Any]:
+    """States of the global generators of torch, numpy and Python, as tensors and plain values."""
+    numpy: Any = np.random.get_state(legacy=False)
+    key = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "numpy": {**numpy, "state": {**numpy["state"], "key": key}},
+        "python": random.getstate(),
+    }
+
+
+def set_generator_states(states: Mapping[str, Any]) -> None:
+    """Undo whatever was drawn since `generator_states`; devices that are not there any more are left out."""
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available():
+        for device, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, device)
+    numpy = states["numpy"]
+    key = numpy["state"]["key"].numpy().astype(np.uint32)
+    np.random.set_state({**numpy, "state": {**numpy["state"], "key": key}})
+    random.setstate(states["python"])
+
+
+def rows_before(path: Path, step: int) -> list[dict[str, str]]:
+    """Rows of a `metrics.csv` that were logged before a step; a line that a kill left torn is left out."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", errors="replace") as file:
+        rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and None not in row]
+    return [{k: v for k, v in row.items() if v not in ("", None)} for row in rows if int(row["step"]) < step]
