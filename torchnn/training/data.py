@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from torchnn.tables.columns import Schema, of_numbers
+from torchnn.tables.content import check_encoding
 from torchnn.tables.embedded import EMBEDDED
 from torchnn.tables.faults import TableError
 from torchnn.tables.files import RawTable, find_files, read_files
@@ -20,6 +21,7 @@ from torchnn.tables.text import TextOptions
 from torchnn.training.batches import BatchLoader
 
 EVALUATION_BATCH_SIZE = 4096
+TAB_IN_WORDS = {"\\t": "\t", "tab": "\t"}  # a shell hands on the backslash
 
 
 class TabularDataModule(pl.LightningDataModule):
@@ -37,8 +39,8 @@ class TabularDataModule(pl.LightningDataModule):
         id_column: column that names the rows in predictions; null for the number of the row.
         weight_column: column with the weight of each row, 0 or more; null for equal weights.
         missing: further words that stand for a missing value.
-        delimiter: between the values of a text; null looks at its header.
-        decimal: decimal mark of a text.
+        delimiter: between the values of a text, one character or tab; null looks at its header.
+        decimal: decimal mark of a text, a point or a comma.
         encoding: of a text.
         time_format: how a text writes dates, such as %d/%m/%Y; null for ISO 8601.
         max_categories: most values of a category.
@@ -213,12 +215,13 @@ class TabularDataModule(pl.LightningDataModule):
         )
         given_categories = [name for name, kind in self.roles.types.items() if kind == "category"]
         text = TextOptions(
-            options.delimiter,
+            TAB_IN_WORDS.get(options.delimiter, options.delimiter),
             options.decimal,
             options.encoding,
             self.roles.missing,
             options.time_format,
             (*given_categories, *trained_categories, self.roles.id_column),
+            self.roles.target if self.trained is None else self.trained.target,
         )
         parts = {"train": path}
         if not self.evaluates_all:
@@ -246,6 +249,7 @@ def check_options(options: Any) -> None:
     for name in ("batch_size", "max_categories", "max_columns"):
         if options[name] < 1:
             raise ValueError(f"{name} is {options[name]}: it is 1 or more.")
+    check_text(options)
     for name in ("val_fraction", "test_fraction"):
         if not 0 < options[name] < 1:
             raise ValueError(f"{name} is {options[name]}: it lies between 0 and 1.")
@@ -269,10 +273,20 @@ def check_options(options: Any) -> None:
         raise ValueError(f"{separate[0]} does not go with folds or split {options.split}: the files are the split.")
 
 
+def check_text(options: Any) -> None:
+    """Raise ValueError naming the first option of text that is out of range."""
+    delimiter = TAB_IN_WORDS.get(options.delimiter, options.delimiter)
+    if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0'):
+        raise ValueError(f"delimiter is {delimiter!r}: give one character, such as ; or tab.")
+    if options.decimal not in (".", ","):
+        raise ValueError(f"decimal is {options.decimal!r}: give a point or a comma.")
+    check_encoding(options.encoding)
+
+
 @rank_zero_only
 def remark(sentence: str) -> None:
-    """Tell the user something about their table."""
-    sys.stderr.write(f"torchnn: {sentence}\n")
+    """Tell the user something about their table, on one line."""
+    sys.stderr.write(f"torchnn: {' '.join(sentence.split())}\n")
 
 
 def describe(prepared: Prepared, source: str) -> None:

@@ -1,7 +1,7 @@
 """Preprocessing that travels with the model: raw numbers in, what a network can take out."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
@@ -107,7 +107,10 @@ class Preprocess(nn.Module):
         sd = (squares / count.clamp(min=1)).sqrt()
         if self.scaling == "robust":
             sampled = torch.cat(sample)
-            low, mean, high = (sampled.nanquantile(q, dim=0).nan_to_num() for q in (0.25, 0.5, 0.75))
+            marks = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+            # By column: torch refuses quantiles of more than 16 million numbers together.
+            columns = [column.nanquantile(marks).nan_to_num() for column in sampled.unbind(1)]
+            low, mean, high = torch.stack(columns, dim=1) if columns else sampled.new_zeros(3, 0)
             width = (high - low) / QUARTILES_TO_SD
             sd = torch.where(width > 0, width, sd)  # more than half of the values may be equal
         if self.scaling != "none":
@@ -122,6 +125,15 @@ class Preprocess(nn.Module):
     def is_fitted(self) -> bool:
         """Whether `fit` or a checkpoint has set mean and sd."""
         return bool((self.mean != 0).any() or (self.scale != 1).any())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Preprocess":
+        """As of any module, but centre and scale never lose digits: in half precision, 100,000 is infinite."""
+        before = {name: getattr(self, name) for name in ("mean", "scale")}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, exact in before.items():
+            if torch.finfo(getattr(self, name).dtype).bits < torch.finfo(exact.dtype).bits:
+                setattr(self, name, exact.to(getattr(self, name).device))
+        return self
 
     def forward(self, features: Tensor) -> Tensor:
         dtype = self.one_hot_used.dtype
@@ -142,7 +154,7 @@ class Preprocess(nn.Module):
         """(rows, slots of all one-hot columns): 1 where a row has the value."""
         raw = features[:, self.one_hot_slots]
         codes = torch.where(raw.isnan(), self.one_hot_missing, raw.nan_to_num().long()) + self.one_hot_offsets
-        blank = self.one_hot_used.new_zeros(len(features), len(self.one_hot_used))
+        blank = self.one_hot_used.new_zeros(features.shape[0], self.one_hot_used.shape[0])
         return blank.scatter(1, codes, 1.0)
 
 
