@@ -97,7 +97,7 @@ class Preprocess(nn.Module):
         sample: list[Tensor] = []
         batches = [features] if isinstance(features, Tensor) else features
         for rows in (rows for batch in batches for rows in batch.split(FITTED_AT_A_TIME)):
-            numbers = rows[:, self.number_slots].double()
+            numbers = rows.index_select(1, self.number_slots).double()
             count, mean, squares = add_moments(count, mean, squares, numbers)
             if self.scaling == "robust" and len(sample) * FITTED_AT_A_TIME < SAMPLE:
                 sample.append(numbers)
@@ -140,8 +140,12 @@ class Preprocess(nn.Module):
         if self.only_numbers:
             numbers = ((features - self.mean) / self.scale).to(dtype)
             return numbers.nan_to_num(nan=0.0) if self.may_be_missing else numbers
-        numbers = ((features[:, self.number_slots] - self.mean) / self.scale).nan_to_num(nan=0.0)
-        parts = [numbers, features[:, self.flag_slots].isnan(), self._one_hot(features) * self.one_hot_used]
+        numbers = ((features.index_select(1, self.number_slots) - self.mean) / self.scale).nan_to_num(nan=0.0)
+        parts = [
+            numbers,
+            features.index_select(1, self.flag_slots).isnan(),
+            self._one_hot(features) * self.one_hot_used,
+        ]
         for table, slot in zip(self._tables, self.embedded_slots, strict=True):
             parts.append(table(codes_of(features[:, slot], table.num_embeddings - 1)))
         return torch.cat([part.to(dtype) for part in parts], dim=1)
@@ -152,7 +156,7 @@ class Preprocess(nn.Module):
 
     def _one_hot(self, features: Tensor) -> Tensor:
         """(rows, slots of all one-hot columns): 1 where a row has the value."""
-        raw = features[:, self.one_hot_slots]
+        raw = features.index_select(1, self.one_hot_slots)
         codes = torch.where(raw.isnan(), self.one_hot_missing, raw.nan_to_num().long()) + self.one_hot_offsets
         blank = self.one_hot_used.new_zeros(features.shape[0], self.one_hot_used.shape[0])
         return blank.scatter(1, codes, 1.0)
