@@ -33,7 +33,8 @@ CHECKS = {"deadline": None, "derandomize": True, "database": None, "suppress_hea
 
 
 def run(law: Callable[..., None], examples: int, *strategies: Any) -> None:
-    checked: Any = settings(max_examples=examples, **CHECKS)(given(*strategies)(law))  # type: ignore[arg-type]
+    decorate: Any = settings(max_examples=examples, **CHECKS)  # type: ignore[arg-type]
+    checked: Any = decorate(given(*strategies)(law))
     checked()
 
 

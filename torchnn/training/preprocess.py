@@ -103,7 +103,7 @@ class Preprocess(nn.Module):
                 sample.append(numbers)
             used += self._one_hot(rows).sum(0)
             for seen, slot in zip(embedded, self.embedded_slots, strict=True):
-                seen[codes_of(rows[:, slot], len(seen) - 1)] = True
+                seen[codes_of(rows.select(1, slot), len(seen) - 1)] = True
         sd = (squares / count.clamp(min=1)).sqrt()
         if self.scaling == "robust":
             sampled = torch.cat(sample)
@@ -147,7 +147,7 @@ class Preprocess(nn.Module):
             self._one_hot(features) * self.one_hot_used,
         ]
         for table, slot in zip(self._tables, self.embedded_slots, strict=True):
-            parts.append(table(codes_of(features[:, slot], table.num_embeddings - 1)))
+            parts.append(table(codes_of(features.select(1, slot), table.num_embeddings - 1)))
         return torch.cat([part.to(dtype) for part in parts], dim=1)
 
     @property
