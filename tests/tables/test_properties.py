@@ -34,8 +34,8 @@ CHECKS = {"deadline": None, "derandomize": True, "database": None, "suppress_hea
 
 def run(law: Callable[..., None], examples: int, *strategies: Any) -> None:
     decorate: Any = settings(max_examples=examples, **CHECKS)  # type: ignore[arg-type]
-    checked: Any = decorate(given(*strategies)(law))
-    checked()
+    over: Any = given(*strategies)
+    decorate(over(law))()
 
 
 def lawful(quick: int, slow: int, *strategies: Any) -> Callable[[Callable[..., None]], Any]:

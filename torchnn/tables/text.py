@@ -60,14 +60,14 @@ def read_text(path: Path, options: TextOptions, max_columns: int) -> tuple[pa.Ta
     if packed.startswith((b"PAR1", b"ARROW1")):
         raise TableError(f"{path} is a compressed Parquet or Arrow file: decompress it first.")
     content = decoded(path, packed, options.encoding)
-    if not content.strip():
+    if not re.search(rb"\S", content):
         raise TableError(f"{path} is empty: give a table with a header and rows.")
     delimiter = options.delimiter or sniffed(_first_line(content))
     written, end = _header(path, content, delimiter)
     check_width(len(written), path, max_columns)
     names = [" ".join(name.split()) for name in written]
     check_names(names, path)
-    if not content[end:].strip(b"\r\n"):
+    if not re.compile(rb"[^\r\n]").search(content, end):
         raise TableError(f"{path} has no rows below its header: give a table with data.")
     reader = _Reader(path, content, written, names, delimiter, options)
     table = reader.read()
@@ -77,9 +77,8 @@ def read_text(path: Path, options: TextOptions, max_columns: int) -> tuple[pa.Ta
 
 def _first_line(content: bytes) -> str:
     """The first line that is not blank."""
-    start = len(content) - len(content.lstrip(b"\r\n"))
-    ends = [end for end in (content.find(b"\n", start), content.find(b"\r", start)) if end >= 0]
-    return content[start : min(ends, default=len(content))].decode()
+    line = re.search(rb"[^\r\n]+", content)
+    return line[0].decode() if line else ""
 
 
 def sniffed(header: str) -> str:
