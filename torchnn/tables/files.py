@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ipc
 
-from torchnn.tables.faults import TableError, check_names, check_width, first_line, quoted, short
+from torchnn.tables.faults import TableError, check_names, check_width, first_line, short
+from torchnn.tables.joining import check_same_columns, joined, words_in_some
 from torchnn.tables.text import TextOptions, read_text
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".arrow", ".feather", ".ipc")
@@ -174,12 +175,12 @@ def read_files(paths: Sequence[Path], options: TextOptions, max_columns: int) ->
         tables.append(table)
         sources.append(Source(path, table.num_rows, lines))
         texts.append(is_text)
-    _check_same_columns(tables, paths)
-    mixed = _words_in_some(tables)
+    check_same_columns(tables, paths)
+    mixed = words_in_some(tables)
     if mixed and all(texts) and not set(mixed) <= set(options.as_text):
         # What is a number in one file and a word in another: the words of all, so that the kind is found for all.
         return read_files(paths, replace(options, as_text=(*options.as_text, *mixed)), max_columns)
-    return RawTable(_joined(tables, paths), tuple(sources), all(texts), digest.hexdigest())
+    return RawTable(joined(tables, paths), tuple(sources), all(texts), digest.hexdigest())
 
 
 def check_once(paths: Sequence[Path]) -> None:
@@ -242,59 +243,21 @@ def _read_binary(path: Path, start: bytes, max_columns: int) -> pa.Table:
         if kind == "Parquet":
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 check_width(len(file.schema_arrow.names), path, max_columns)
-                return file.read()
-        with pa.memory_map(str(path)) as source:
+                return _validated(file.read())
+        with pa.OSFile(str(path)) as source:  # a memory map would go on changing with the file
             opened = ipc.open_file(source) if start.startswith(ARROW_FILE) else ipc.open_stream(source)
             check_width(len(opened.schema.names), path, max_columns)
-            return opened.read_all()
+            return _validated(opened.read_all())
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise TableError(f"{path} is a broken {kind} file ({first_line(error)}): write it again.") from error
+
+
+def _validated(table: pa.Table) -> pa.Table:
+    """Arrow trusts what a file says of its own layout, and reads beyond its memory where that is wrong."""
+    table.validate(full=True)
+    return table
 
 
 def _digest_of_file(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").digest()
-
-
-def _check_same_columns(tables: Sequence[pa.Table], paths: Sequence[Path]) -> None:
-    first = tables[0]
-    for table, path in zip(tables[1:], paths[1:], strict=True):
-        lacking = [name for name in first.column_names if name not in table.column_names]
-        extra = [name for name in table.column_names if name not in first.column_names]
-        if lacking:
-            raise TableError(f"{path} lacks {_columns(lacking)} of {paths[0]}: give files with the same columns.")
-        if extra:
-            raise TableError(f"{path} has {_columns(extra)}, which {paths[0]} lacks: give files with the same columns.")
-
-
-def _columns(names: Sequence[str]) -> str:
-    return f"column{'s' * (len(names) > 1)} {quoted(names)}"
-
-
-def _words_in_some(tables: Sequence[pa.Table]) -> list[str]:
-    """Columns that hold one type in some tables and another, or words, in others; null and numbers go with numbers."""
-    mixed = []
-    for name in tables[0].column_names:
-        kinds = {table.schema.field(name).type for table in tables} - {pa.null()}
-        numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds)
-        if len(kinds) > 1 and not numbers and not all(map(pa.types.is_timestamp, kinds)):
-            mixed.append(name)
-    return mixed
-
-
-def _joined(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
-    ordered = [table.select(tables[0].column_names) for table in tables]
-    try:
-        return pa.concat_tables(ordered, promote_options="permissive")
-    except pa.ArrowException as error:
-        for name in tables[0].column_names:
-            kinds = [table.schema.field(name).type for table in ordered]
-            other = next((i for i, kind in enumerate(kinds) if kind != kinds[0] and not pa.types.is_null(kind)), None)
-            if other is not None and f" {name} " in str(error):
-                raise TableError(
-                    f"column {short(name)} holds {kinds[0]} in {paths[0]} and {kinds[other]} in {paths[other]}: "
-                    "give files whose columns hold the same."
-                ) from error
-        raise TableError(
-            f"{paths[0]} and the files after it hold different types ({first_line(error)}): make them equal."
-        ) from error
