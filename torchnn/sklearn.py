@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torchnn.tables.columns import Schema
 from torchnn.tables.encode import encode
 from torchnn.tables.learn import learn_columns
-from torchnn.tables.prepare import raw_table
+from torchnn.tables.memory import raw_table
 from torchnn.tables.roles import Roles
 from torchnn.tables.table import Table
 from torchnn.training.batches import BatchLoader

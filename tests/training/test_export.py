@@ -103,7 +103,7 @@ def test_predictions_take_a_table_in_any_form(model: BinaryClassifier, tmp_path:
 
 def _typed(columns: dict[str, object]) -> dict[str, object]:
     from torchnn.tables.kinds import values_of
-    from torchnn.tables.prepare import raw_table
+    from torchnn.tables.memory import raw_table
 
     raw = raw_table(columns)
     return {column.name: values_of(raw, column.name, column.kind, ()) for column in mixed_data().schema.columns}

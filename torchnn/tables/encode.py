@@ -65,6 +65,7 @@ def time_parts(micros: np.ndarray) -> np.ndarray:
     np.float64(-10957.0)
     """
     days = micros / MICROSECONDS_OF_A_DAY
-    turns = (days % 1, ((np.floor(days) + THURSDAY) % 7) / 7, (days % DAYS_OF_A_YEAR) / DAYS_OF_A_YEAR)
+    date = np.floor(days)  # a time of day has no season
+    turns = (days % 1, ((date + THURSDAY) % 7) / 7, (date % DAYS_OF_A_YEAR) / DAYS_OF_A_YEAR)
     cycles = [wave(2 * np.pi * turn) for turn in turns for wave in (np.sin, np.cos)]
     return np.stack([days - DAYS_FROM_1970, *cycles], axis=-1)

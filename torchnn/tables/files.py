@@ -4,19 +4,43 @@ import glob
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ipc
 
-from torchnn.tables.faults import TableError, check_names, check_width, quoted
+from torchnn.tables.faults import TableError, check_names, check_width, first_line, short
+from torchnn.tables.joining import check_same_columns, joined, words_in_some
 from torchnn.tables.text import TextOptions, read_text
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".arrow", ".feather", ".ipc")
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".br", ".brotli")
-ARROW_FILE, ARROW_STREAM, PARQUET, ARCHIVE = b"ARROW1", b"\xff\xff\xff\xff", b"PAR1", b"PK\x03\x04"
+ARROW_FILE, ARROW_STREAM, PARQUET = b"ARROW1", b"\xff\xff\xff\xff", b"PAR1"
+FOREIGN = {  # how files begin that people take for tables
+    b"PK\x03\x04": "a zip archive or an Excel file: unpack it, or save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel file: save it as CSV",
+    b"FEA1": "a Feather file of version 1: write it again as version 2",
+    b"ORC": "an ORC file: write it as Parquet",
+    b"\x89PNG": "a picture: give a table",
+    b"%PDF": "a PDF: give a table",
+    b"SQLite": "a database: write its table as CSV or Parquet",
+}
+FOREIGN_SUFFIXES = (
+    ".json",
+    ".jsonl",
+    ".html",
+    ".xml",
+    ".pkl",
+    ".h5",
+    ".npy",
+    ".npz",
+    ".dta",
+    ".sav",
+    ".sas7bdat",
+    ".rds",
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +79,8 @@ class RawTable:
         """What to call the table in a sentence."""
         if not self.sources:
             return "the table"
-        more = f" and {len(self.sources) - 1} more files" if len(self.sources) > 1 else ""
+        others = len(self.sources) - 1
+        more = f" and {others} more file{'s' * (others > 1)}" if others else ""
         return f"{self.sources[0].path}{more}"
 
     def where(self, row: int) -> str:
@@ -77,7 +102,12 @@ def find_files(paths: str | os.PathLike[str] | Sequence[str]) -> list[Path]:
         TableError: nothing is there, or a folder without tables.
     """
     wanted = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    found = [file for path in wanted for file in _files_of(os.fspath(path))]
+    found = []
+    for path in [os.fspath(path) for path in wanted]:
+        try:
+            found += _files_of(path) if path else []
+        except OSError as error:
+            raise TableError(f"{short(path)}: {error.strerror}: give a file that can be read.") from error
     if not found:
         raise TableError("no file is named: give the path of a table.")
     return found
@@ -92,8 +122,10 @@ def _files_of(wanted: str) -> list[Path]:
                 f"{wanted} is a folder without a table: give a file, or a folder of {', '.join(SUFFIXES)}."
             )
         return files
-    if path.exists():
+    if path.is_file():
         return [path]
+    if path.exists():
+        raise TableError(f"{wanted} is a pipe or a device: write the table to a file first.")
     if glob.has_magic(wanted):
         files = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
         if files:
@@ -129,6 +161,7 @@ def read_files(paths: Sequence[Path], options: TextOptions, max_columns: int) ->
     Raises:
         TableError: a file that cannot be read, holds no rows, changes meanwhile, or differs from the first one.
     """
+    check_once(paths)
     tables, sources, texts = [], [], []
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
@@ -142,8 +175,21 @@ def read_files(paths: Sequence[Path], options: TextOptions, max_columns: int) ->
         tables.append(table)
         sources.append(Source(path, table.num_rows, lines))
         texts.append(is_text)
-    data = _joined(tables, paths)
-    return RawTable(data, tuple(sources), all(texts), digest.hexdigest())
+    check_same_columns(tables, paths)
+    mixed = words_in_some(tables)
+    if mixed and all(texts) and not set(mixed) <= set(options.as_text):
+        # What is a number in one file and a word in another: the words of all, so that the kind is found for all.
+        return read_files(paths, replace(options, as_text=(*options.as_text, *mixed)), max_columns)
+    return RawTable(joined(tables, paths), tuple(sources), all(texts), digest.hexdigest())
+
+
+def check_once(paths: Sequence[Path]) -> None:
+    """Refuse a file that is named twice: its rows would train the model and test it too."""
+    seen = set()
+    for path in paths:
+        if path.resolve() in seen:
+            raise TableError(f"{path} is named twice: name each file once.")
+        seen.add(path.resolve())
 
 
 def stamp(path: Path) -> tuple[int, int, int]:
@@ -176,8 +222,11 @@ def _read(path: Path, options: TextOptions, max_columns: int) -> tuple[pa.Table,
     """Table, whether rows are lines, whether it is text, and something that stands for the contents."""
     start = first_bytes(path)
     suffix = path.suffix.lower()
-    if start.startswith(ARCHIVE):
-        raise TableError(f"{path} is a zip archive or an Excel file: unpack it, or save it as CSV.")
+    for magic, what in FOREIGN.items():
+        if start.startswith(magic):
+            raise TableError(f"{path} is {what}.")
+    if suffix in FOREIGN_SUFFIXES:
+        raise TableError(f"{path} is a {suffix} file, which is not read: save it as CSV or Parquet.")
     if start.startswith((PARQUET, ARROW_FILE, ARROW_STREAM)):
         table = _read_binary(path, start, max_columns)
         check_names(table.column_names, path)
@@ -192,49 +241,24 @@ def _read_binary(path: Path, start: bytes, max_columns: int) -> pa.Table:
     kind = "Parquet" if start.startswith(PARQUET) else "Arrow"
     try:
         if kind == "Parquet":
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 check_width(len(file.schema_arrow.names), path, max_columns)
-                return file.read()
-        with pa.memory_map(str(path)) as source:
+                return _validated(file.read())
+        with pa.OSFile(str(path)) as source:  # a memory map would go on changing with the file
             opened = ipc.open_file(source) if start.startswith(ARROW_FILE) else ipc.open_stream(source)
             check_width(len(opened.schema.names), path, max_columns)
-            return opened.read_all()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise TableError(f"{path} is a broken {kind} file ({reason}): write it again.") from error
+            return _validated(opened.read_all())
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise TableError(f"{path} is a broken {kind} file ({first_line(error)}): write it again.") from error
+
+
+def _validated(table: pa.Table) -> pa.Table:
+    """Arrow trusts what a file says of its own layout, and reads beyond its memory where that is wrong."""
+    table.validate(full=True)
+    return table
 
 
 def digest_of_file(path: Path) -> bytes:
     """What stands for the contents of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").digest()
-
-
-def _joined(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
-    first = tables[0]
-    for table, path in zip(tables[1:], paths[1:], strict=True):
-        lacking = [name for name in first.column_names if name not in table.column_names]
-        extra = [name for name in table.column_names if name not in first.column_names]
-        if lacking:
-            raise TableError(
-                f"{path} lacks the columns {quoted(lacking)} of {paths[0]}: give files with the same columns."
-            )
-        if extra:
-            raise TableError(
-                f"{path} has columns {quoted(extra)} that {paths[0]} lacks: give files with the same columns."
-            )
-    ordered = [table.select(first.column_names) for table in tables]
-    try:
-        return pa.concat_tables(ordered, promote_options="permissive")
-    except pa.ArrowException as error:
-        for name in first.column_names:
-            kinds = [table.schema.field(name).type for table in ordered]
-            other = next((i for i, kind in enumerate(kinds) if kind != kinds[0]), None)
-            if other is not None and pa.types.is_string(kinds[0]) != pa.types.is_string(kinds[other]):
-                raise TableError(
-                    f"column {name!r} holds {kinds[0]} in {paths[0]} and {kinds[other]} in {paths[other]}: "
-                    "give files whose columns hold the same."
-                ) from error
-        raise TableError(
-            f"{paths[0]} and the files after it hold different types ({error}): make them equal."
-        ) from error

@@ -1,51 +1,21 @@
-"""What kind of values a column holds, and its values as that kind."""
+"""The kinds of values that Arrow's types hold, and the values of a column as a kind."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from torchnn.tables.columns import KINDS
-from torchnn.tables.faults import TableError, close_to
+from torchnn.tables.faults import TableError, first_line, listed, short, typed
 from torchnn.tables.files import RawTable
 from torchnn.tables.text import MISSING
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-WRITTEN_NUMBER = r"^[+-]?\d{1,3}([  .,'’_]?\d{3})*([.,]\d+)?$"  # with a comma, or gaps between thousands
-SLASHED_DATE = r"^\d{1,4}[/.]\d{1,2}[/.]\d{1,4}([ T].*)?$"
-MOSTLY = 0.9  # of the values that differ: above this, the other ones are mistakes and not categories
+SLASHED_DATE = r"^(\d{1,2}[/.]\d{1,2}[/.](\d{4}|\d{2})|\d{4}[/.]\d{1,2}[/.]\d{1,2})([ T].*)?$"
+ZONED = r"[T ].*(Z|[+-]\d{2}(:?\d{2})?)$"
 LARGEST = 1e100  # beyond it a square is no float64 any more
-
-
-def kinds_of(raw: RawTable, names: list[str], given: Mapping[str, str], missing: tuple[str, ...]) -> dict[str, str]:
-    """The kind of each column, "" for one of a type that no network takes.
-
-    Args:
-        raw: the table.
-        names: its columns to look at.
-        given: kinds that are prescribed, by column.
-        missing: words that stand for a missing value.
-
-    Raises:
-        TableError: an unknown column or kind in `given`; numbers that are not written as numbers.
-    """
-    for name, kind in given.items():
-        if name not in raw.data.column_names:
-            raise TableError(
-                f"--data.types names {name!r}, which {raw.name} has not: {close_to(name, raw.data.column_names)}"
-            )
-        if kind not in KINDS:
-            raise TableError(f"--data.types.{name} is {kind!r}: choose one of {', '.join(KINDS)}.")
-    return {name: given.get(name) or _kind(raw, name, missing) for name in names}
-
-
-def _kind(raw: RawTable, name: str, missing: tuple[str, ...]) -> str:
-    by_type = kind_of_type(raw.data.schema.field(name).type)
-    if by_type == "category" and raw.from_text:
-        return _kind_of_text(raw, name, missing)
-    return by_type
+SECONDS = 1e6  # microseconds in a second, the unit of a duration
+TRUE, FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
 
 def kind_of_type(kind: pa.DataType) -> str:
@@ -65,38 +35,11 @@ def kind_of_type(kind: pa.DataType) -> str:
         return "number"
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return "category"
-    return "time" if types.is_temporal(kind) else ""
-
-
-def _kind_of_text(raw: RawTable, name: str, missing: tuple[str, ...]) -> str:
-    """Category, unless the words are numbers; refused if they nearly are."""
-    words = as_text(raw.data[name], missing)
-    distinct = pc.drop_null(pc.unique(words))
-    if len(distinct) == 0:
-        return "number"
-    plain = pc.match_substring_regex(distinct, NUMBER)
-    if pc.all(plain).as_py():
-        return "number"
-    written = pc.match_substring_regex(distinct, WRITTEN_NUMBER)
-    numeric = pc.or_(plain, written)
-    share = pc.mean(pc.cast(numeric, pa.float64())).as_py()
-    wrong = distinct.filter(pc.invert(plain))
-    if share == 1 or (share >= MOSTLY and len(distinct) > 10):
-        value = wrong[0].as_py()
-        mend = "correct it"
-        if pc.match_substring_regex(wrong[0], WRITTEN_NUMBER).as_py():
-            mend = "write 1234.5"
-            if "," in value and value.count(",") == 1:
-                mend += ", or give --data.decimal ,"
-        raise TableError(
-            f"{raw.where(row_of(words, value))}, column {name!r}: {value!r} is no number: {mend}, or give "
-            f"--data.missing \"['{value}']\" if it stands for a missing value, or --data.types.{name} category."
-        )
-    return "category"
+    return "time" if types.is_temporal(kind) and not types.is_interval(kind) else ""
 
 
 def looks_like_dates(values: pa.Array) -> bool:
-    """Whether words are dates in a form that names no order of day and month.
+    """Whether words are dates in a form that leaves the order of day and month open.
 
     >>> looks_like_dates(pa.array(["31/12/2013", None])), looks_like_dates(pa.array(["a"]))
     (True, False)
@@ -105,16 +48,17 @@ def looks_like_dates(values: pa.Array) -> bool:
     return len(values) > 0 and pc.all(pc.match_substring_regex(values, SLASHED_DATE)).as_py()
 
 
-def as_text(column: Any, missing: tuple[str, ...]) -> pa.ChunkedArray:
-    """A column as words without outer blanks, null where a word stands for a missing value."""
+def as_text(column: Any, missing: tuple[str, ...], absent: tuple[str, ...] = MISSING) -> pa.ChunkedArray:
+    """A column as words without outer blanks, null where one of `absent` or `missing` stands for a missing value."""
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
     if pa.types.is_boolean(column.type):
         words = pc.if_else(column, "true", "false")
     else:
+        if pa.types.is_floating(column.type):
+            column = pc.cast(column, pa.float64())
         words = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
-    absent = pc.is_in(words, pa.array([*MISSING, *missing], pa.string()))
-    return pc.if_else(absent, pa.scalar(None, pa.string()), words)
+    return pc.if_else(pc.is_in(words, pa.array([*absent, *missing], pa.string())), pa.scalar(None, pa.string()), words)
 
 
 def row_of(column: Any, value: Any) -> int:
@@ -125,19 +69,30 @@ def row_of(column: Any, value: Any) -> int:
 def values_of(raw: RawTable, name: str, kind: str, missing: tuple[str, ...]) -> Any:
     """A column as its kind: words (Arrow strings) of a category, else float64 with NaN for missing.
 
-    A time becomes microseconds since 1970 (UTC where it has a zone), a time of day those since midnight.
+    A time becomes microseconds since 1970 (UTC where it has a zone), a time of day those since midnight; a duration
+    becomes seconds.
 
     Raises:
         TableError: a value that is not of this kind, or not finite; with its row.
     """
     column = raw.data[name]
-    if kind == "category":
-        return as_text(column, missing)
-    if kind == "time":
-        return _times(raw, name, column)
-    if kind == "boolean":
-        return _booleans(raw, name, column, missing)
-    return _numbers(raw, name, column, missing)
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
+    found = kind_of_type(column.type)
+    # What Arrow would turn into the other without a word.
+    unrelated = found == "" or {kind, found} == {"number", "time"} or {kind, found} == {"boolean", "time"}
+    if unrelated and not pa.types.is_null(column.type):
+        raise TableError(
+            f"{raw.name}, column {short(name)} holds {column.type} where a {kind} belongs: give a column that does, "
+            f"or {listed('exclude', name)}."
+        )
+    read = {"time": _times, "boolean": _booleans, "number": _numbers}
+    try:
+        return as_text(column, missing) if kind == "category" else read[kind](raw, name, column, missing)
+    except pa.ArrowException as error:
+        raise TableError(
+            f"{raw.name}, column {short(name)} cannot be read as {kind} ({first_line(error)}): correct it."
+        ) from error
 
 
 def _numbers(raw: RawTable, name: str, column: Any, missing: tuple[str, ...]) -> np.ndarray:
@@ -146,19 +101,21 @@ def _numbers(raw: RawTable, name: str, column: Any, missing: tuple[str, ...]) ->
         bad = pc.invert(pc.match_substring_regex(words, NUMBER))
         if pc.any(bad).as_py():
             value = words.filter(bad)[0].as_py()
-            raise TableError(f"{raw.where(row_of(words, value))}, column {name!r}: {value!r} is no number: correct it.")
-        column = words
-    if pa.types.is_dictionary(column.type):
-        column = pc.cast(column, column.type.value_type)
-    if pa.types.is_temporal(column.type):
-        column = pc.cast(column, pa.int64(), safe=False)
-    numbers = _floats(column)
+            where = raw.where(row_of(words, value))
+            raise TableError(f"{where}, column {short(name)}: {short(value)} is no number: correct it.")
+        numbers = _floats(words)
+    elif pa.types.is_duration(column.type):
+        numbers = _floats(pc.cast(_in_micros(column, pa.duration("us")), pa.int64())) / SECONDS
+    else:
+        numbers = _floats(column)
     unusable = np.isinf(numbers) | (np.abs(numbers) > LARGEST)
     if unusable.any():
         row = int(np.argmax(unusable))
+        value = column[row].as_py()
+        shown = f"{value} (or a number beyond 1.8e308)" if raw.from_text and np.isinf(numbers[row]) else value
         raise TableError(
-            f"{raw.where(row)}, column {name!r}: {column[row].as_py()} is no finite number below {LARGEST:g}: "
-            f"correct it, leave it empty, or give --data.exclude \"['{name}']\"."
+            f"{raw.where(row)}, column {short(name)}: {shown} is not a finite number below {LARGEST:g}: "
+            f"correct it, leave it empty, or give {listed('exclude', name)}."
         )
     return numbers
 
@@ -170,32 +127,73 @@ def _floats(column: Any) -> np.ndarray:
 
 
 def _booleans(raw: RawTable, name: str, column: Any, missing: tuple[str, ...]) -> np.ndarray:
+    if kind_of_type(column.type) == "number":
+        numbers = _numbers(raw, name, column, missing)
+        bad_rows = np.flatnonzero((numbers != 0) & (numbers != 1) & ~np.isnan(numbers))
+        if len(bad_rows):
+            raise _no_boolean(raw, name, int(bad_rows[0]), column[int(bad_rows[0])].as_py())
+        return numbers
     if kind_of_type(column.type) == "category":
         words = pc.utf8_lower(as_text(column, missing))
-        truth = pc.is_in(words, pa.array(["true", "t", "yes", "y", "1"]))
-        known = pc.or_(truth, pc.is_in(words, pa.array(["false", "f", "no", "n", "0"])))
-        bad = pc.and_(pc.invert(known), pc.is_valid(words))
+        truth = pc.is_in(words, pa.array(TRUE))
+        bad = pc.and_(pc.invert(pc.or_(truth, pc.is_in(words, pa.array(FALSE)))), pc.is_valid(words))
         if pc.any(bad).as_py():
-            value = words.filter(bad)[0].as_py()
-            where = raw.where(row_of(words, value))
-            raise TableError(f"{where}, column {name!r}: {value!r} is neither true nor false: correct it.")
+            row = row_of(bad, True)
+            raise _no_boolean(raw, name, row, column[row].as_py())
         column = pc.if_else(pc.is_valid(words), truth, pa.scalar(None, pa.bool_()))
-    return _floats(pc.cast(pc.cast(column, pa.bool_()), pa.int8()))
+    return _floats(pc.cast(column, pa.int8()))
 
 
-def _times(raw: RawTable, name: str, column: Any) -> np.ndarray:
+def _no_boolean(raw: RawTable, name: str, row: int, value: object) -> TableError:
+    return TableError(
+        f"{raw.where(row)}, column {short(name)}: {short(value)} is neither true nor false: correct it, or give "
+        f"{typed(name)}."
+    )
+
+
+def _times(raw: RawTable, name: str, column: Any, missing: tuple[str, ...]) -> np.ndarray:
     kind = column.type
+    if pa.types.is_null(kind):
+        return np.full(len(column), np.nan)
+    if pa.types.is_time(kind):
+        return _floats(pc.cast(_in_micros(column, pa.time64("us")), pa.int64()))
+    if kind_of_type(kind) == "category":
+        words = as_text(column, missing)
+        micros, wrong = times_of_words(words)
+        if wrong is not None:
+            raise TableError(
+                f"{raw.where(row_of(words, wrong))}, column {short(name)}: {short(wrong)} is no time like the others: "
+                "write all as 2020-01-31 12:00:00, or give the --data.time_format of all, such as %d/%m/%Y."
+            )
+        return micros
+    zone = kind.tz if pa.types.is_timestamp(kind) else None
+    return _floats(pc.cast(_in_micros(column, pa.timestamp("us", zone)), pa.int64()))
+
+
+def _in_micros(column: Any, kind: pa.DataType) -> Any:
+    """A time in microseconds; finer ones are cut off, and what overflows is an error."""
+    return pc.cast(column, options=pc.CastOptions(kind, allow_time_truncate=True))
+
+
+def times_of_words(words: Any) -> tuple[np.ndarray, str | None]:
+    """Microseconds since 1970 of times in ISO 8601, NaN for null; and the first word that is none, if there is one.
+
+    Either all or none of them have a zone.
+
+    >>> times_of_words(pa.array(["1970-01-02", None])), times_of_words(pa.array(["1970-01-02", "soon"]))[1]
+    ((array([8.64e+10,      nan]), None), 'soon')
+    """
+    zoned = pc.any(pc.match_substring_regex(words, ZONED)).as_py()
+    kind = pa.timestamp("us", "UTC" if zoned else None)
+    start, count = 0, len(words)
     try:
-        if pa.types.is_time(kind):
-            micros = pc.cast(pc.cast(column, pa.time64("us")), pa.int64())
-        else:
-            if kind_of_type(kind) == "category":
-                column = pc.utf8_trim_whitespace(column)
-            zoned = pa.types.is_timestamp(kind) and kind.tz is not None
-            micros = pc.cast(pc.cast(column, pa.timestamp("us", "UTC" if zoned else None), safe=False), pa.int64())
-    except pa.ArrowException as error:
-        raise TableError(
-            f"{raw.name}, column {name!r} holds no times ({str(error).splitlines()[0]}): give --data.time_format, "
-            "such as %d/%m/%Y."
-        ) from error
-    return _floats(micros)
+        return _floats(pc.cast(pc.cast(words, kind), pa.int64())), None
+    except pa.ArrowException:
+        while count > 1:  # the first of a half that fails, until one word is left
+            half = count // 2
+            try:
+                pc.cast(words.slice(start, half), kind)
+                start, count = start + half, count - half
+            except pa.ArrowException:
+                count = half
+        return np.empty(0), words[start].as_py()

@@ -8,8 +8,10 @@ import pyarrow as pa
 from torch import Tensor
 
 from torchnn.tables.columns import Schema
+from torchnn.tables.faults import short
 from torchnn.tables.files import RawTable
-from torchnn.tables.kinds import kinds_of, values_of
+from torchnn.tables.infer import kinds_of
+from torchnn.tables.kinds import values_of
 from torchnn.tables.profile import Profile, schema_of
 from torchnn.tables.roles import Roles
 
@@ -35,19 +37,19 @@ def learn_columns(
     Raises:
         TableError: values that do not fit their column, or no column left.
     """
-    given = {name: kind for name, kind in roles.types.items() if name in names or name not in raw.data.column_names}
+    of_others = set(raw.data.column_names) - set(names)  # a type for the target or an id says how to read it
+    given = {name: kind for name, kind in roles.types.items() if name not in of_others}
     kinds = kinds_of(raw, names, given, roles.missing)
     values = {name: values_of(raw, name, kinds[name], roles.missing) for name in names if kinds[name]}
-    profiles = {}
+    profiles = {name: Profile(name, kinds[name]) for name in values}
+    for name, profile in profiles.items():
+        profile.update(taken(values[name], rows))
+    limits = roles.keep, roles.max_categories
+    schema = schema_of(profiles, *limits, roles.target, classes, roles.missing, raw.name, remark)
     for name in names:
         if not kinds[name]:
-            remark(f"column {name!r} holds {raw.data.schema.field(name).type}, which no network takes: dropped.")
-            continue
-        profiles[name] = Profile(name, kinds[name])
-        profiles[name].update(taken(values[name], rows))
-    schema = schema_of(
-        profiles, roles.keep, roles.max_categories, roles.target, classes, roles.missing, raw.name, remark
-    )
+            kind = raw.data.schema.field(name).type
+            remark(f"column {short(name)} holds {kind}, which no network takes: dropped; write it as numbers or words.")
     return schema, values
 
 

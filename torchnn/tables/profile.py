@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from torchnn.tables.columns import TIME_PARTS, Column, Schema
 from torchnn.tables.encode import time_parts
-from torchnn.tables.faults import TableError
+from torchnn.tables.faults import TableError, listed, short
 from torchnn.tables.kinds import looks_like_dates
 
 ID_ROWS = 20  # in fewer rows, values that all differ say nothing
@@ -155,18 +155,34 @@ def schema_of(
     Raises:
         TableError: a category with too many values, or no column left.
     """
+    check_categories(profiles, keep, max_categories, source)
+    check_categories(profiles, keep, max_categories, source)
     taken = []
     for profile in profiles.values():
+        name = short(profile.name)
         if profile.useless and profile.name not in keep:
-            remark(f"column {profile.name!r} {profile.useless}: dropped; --data.keep \"['{profile.name}']\" keeps it.")
+            remark(f"column {name} {profile.useless}: dropped; {listed('keep', profile.name)} keeps it.")
             continue
-        if profile.kind == "category" and len(profile.counts) > max_categories:
-            raise TableError(
-                f"{source}, column {profile.name!r} has {len(profile.counts):,} categories, more than "
-                f"--data.max_categories {max_categories:,}: raise it, or give --data.exclude \"['{profile.name}']\"."
+        if profile.kind == "category" and profile.dated and profile.counts:
+            remark(
+                f"column {name} looks like dates, but is a category: --data.time_format, such as %d/%m/%Y, reads it."
             )
         taken.append(profile)
     if not taken:
         raise TableError(f"{source} has no column left to learn from: give a table with columns that vary.")
     columns = tuple(profile.column() for profile in taken)
     return Schema(columns, target, classes, missing, exact=any(profile.needs_float64 for profile in taken))
+
+
+def check_categories(profiles: Mapping[str, Profile], keep: tuple[str, ...], max_categories: int, source: str) -> None:
+    """Refuse a category with too many values, unless it is dropped.
+
+    Raises:
+        TableError: naming the column.
+    """
+    for profile in profiles.values():
+        if len(profile.counts) > max_categories and (profile.name in keep or not profile.useless):
+            raise TableError(
+                f"{source}, column {short(profile.name)} has {len(profile.counts):,} categories, more than "
+                f"--data.max_categories {max_categories:,}: raise it, or give {listed('exclude', profile.name)}."
+            )

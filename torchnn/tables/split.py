@@ -85,15 +85,20 @@ def split_fold(target: Tensor, groups: Any, folds: int, fold: int, val_fraction:
     labels = _labels(target)
     if min((labels == 0).sum(), (labels == 1).sum()) < folds:
         raise ValueError(f"folds is {folds}: there are fewer rows of one class, choose fewer folds.")
+    if groups is not None and len(np.unique(groups)) < folds:
+        raise ValueError(f"folds is {folds}: there are only {len(np.unique(groups))} groups, choose fewer folds.")
     cls = StratifiedKFold if groups is None else StratifiedGroupKFold
     splits = cls(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
     rest, test = list(splits)[fold]
-    if groups is None:
-        train, val = train_test_split(rest, test_size=val_fraction, stratify=labels[rest], random_state=seed)
-    else:
-        shuffle = GroupShuffleSplit(1, test_size=val_fraction, random_state=seed)
-        inside, beside = next(shuffle.split(rest, groups=groups[rest]))
-        train, val = rest[inside], rest[beside]
+    try:
+        if groups is None:
+            train, val = train_test_split(rest, test_size=val_fraction, stratify=labels[rest], random_state=seed)
+        else:
+            shuffle = GroupShuffleSplit(1, test_size=val_fraction, random_state=seed)
+            inside, beside = next(shuffle.split(rest, groups=groups[rest]))
+            train, val = rest[inside], rest[beside]
+    except ValueError as error:
+        raise too_small(val_fraction, 1 / folds, len(labels)) from error
     return _checked(train, val, test, target, val_fraction, 1 / folds)
 
 
@@ -115,8 +120,8 @@ def _checked(
 def too_small(val_fraction: float, test_fraction: float, num_rows: int) -> ValueError:
     """What to raise for a part without both classes."""
     return ValueError(
-        f"val_fraction {val_fraction} and test_fraction {test_fraction} of {num_rows} rows leave a part without "
-        "a row of each class: choose others."
+        f"val_fraction {val_fraction} and test_fraction {test_fraction:g} of {num_rows} rows leave a part without "
+        "a row of each class: choose others, or give more rows."
     )
 
 

@@ -11,13 +11,15 @@ import torch
 from torchnn.tables.columns import Schema
 from torchnn.tables.encode import encode
 from torchnn.tables.faults import TableError
-from torchnn.tables.kinds import kind_of_type, kinds_of, values_of
+from torchnn.tables.infer import kinds_of
+from torchnn.tables.kinds import kind_of_type, values_of
 from torchnn.tables.parquet import ParquetFiles, Piece, RawPiece
-from torchnn.tables.parts import PARTS, TRAIN, Splitter, in_parts, thresholds, times
-from torchnn.tables.prepare import Splitting, check_complete, check_types, ids_of, usable_columns, weight_of
+from torchnn.tables.prepare import check_complete
 from torchnn.tables.profile import Profile, schema_of
-from torchnn.tables.roles import Roles
+from torchnn.tables.roles import Roles, check_types, ids_of, usable_columns, weight_of
 from torchnn.tables.split import too_small
+from torchnn.tables.splitting import Splitting
+from torchnn.tables.stream_parts import PARTS, TRAIN, Splitter, in_parts, thresholds, times
 from torchnn.tables.table import Table
 from torchnn.tables.target import check_target
 from torchnn.tables.target_stream import TargetReader, target_reader

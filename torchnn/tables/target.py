@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from torchnn.tables.faults import TableError, close_to, quoted
+from torchnn.tables.faults import TableError, close_to, quoted, short
 from torchnn.tables.files import RawTable
 from torchnn.tables.kinds import as_text, kind_of_type, row_of
+from torchnn.tables.text import MISSING_CLASS
 
 # Pairs of words of which everybody knows the positive one, in lower case.
 POSITIVE = ("1", "1.0", "true", "t", "yes", "y", "positive", "pos")
@@ -43,8 +44,11 @@ def check_target(raw: RawTable, name: str) -> None:
                 f"which column of {raw.name} is the target? Give --data.target, one of its columns: "
                 f"{quoted(raw.data.column_names, 12)}."
             )
+        several = "; if that is several, give --data.delimiter" if raw.from_text and raw.data.num_columns == 1 else ""
+        near = close_to(name, raw.data.column_names)
         raise TableError(
-            f"{raw.name} has no column {name!r} for --data.target: {close_to(name, raw.data.column_names)}"
+            f"{raw.name} has no column {short(name)} for --data.target: {near.removesuffix('.') if several else near}"
+            + (f"{several}." if several else "")
         )
 
 
@@ -65,13 +69,13 @@ def read_target(
     """
     check_target(raw, name)
     column = raw.data[name]
-    if kind_of_type(column.type) in ("time", ""):
-        raise TableError(f"{raw.name}, target {name!r} holds {column.type}: give a column with two classes.")
+    if kind_of_type(column.type) in ("time", "") or pa.types.is_duration(column.type):
+        raise TableError(f"{raw.name}, target {short(name)} holds {column.type}: give a column with two classes.")
     words = label_words(column, missing)
     if words.null_count:
         row = int(pc.index(pc.is_null(words), True).as_py())
         raise TableError(
-            f"{raw.where(row)}, target {name!r} is missing, as in {words.null_count:,} of {len(words):,} rows: "
+            f"{raw.where(row)}, target {short(name)} is missing, as in {words.null_count:,} of {len(words):,} rows: "
             "remove these rows, or fill them in."
         )
     distinct = [value.as_py() for value in pc.unique(words)]
@@ -82,33 +86,42 @@ def read_target(
     unknown = [value for value in distinct if value not in classes]
     if unknown:
         where = raw.where(row_of(words, unknown[0]))
-        raise TableError(f"{where}, target {name!r} is {unknown[0]!r}: the classes are {quoted(classes)}.")
+        raise TableError(
+            f"{where}, target {short(name)} is {short(unknown[0])}: correct it, the classes of the model are "
+            f"{quoted(classes)}."
+        )
     values = pc.equal(words, classes[1]).to_numpy(zero_copy_only=False).astype(np.float32)
     return Target(values, classes)
 
 
 def label_words(column: Any, missing: tuple[str, ...]) -> Any:
     """Labels as words: 1 for 1.0 too, so that the type of a file does not change a class."""
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
     if pa.types.is_floating(column.type):
+        column = pc.cast(column, pa.float64())
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         whole = pc.equal(pc.floor(column), column)
         if pc.all(whole).as_py() and pc.all(pc.less(pc.abs(column), 2**53)).as_py():
             column = pc.cast(column, pa.int64())
-    return as_text(column, missing)
+    return as_text(column, missing, MISSING_CLASS)
 
 
 def _soft(raw: RawTable, name: str, column: Any, words: Any, distinct: list[str]) -> Target | None:
     """A target of probabilities: numbers with a fraction, or 0.0 and 1.0."""
-    if not pa.types.is_floating(column.type) or set(distinct) <= {"0", "1"}:
+    if kind_of_type(column.type) != "number" or set(distinct) <= {"0", "1"}:
         return None
-    values = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
+    values = pc.cast(words, pa.float64()).to_numpy(zero_copy_only=False)
+    if (values == np.floor(values)).all():
+        return None
     if len(distinct) == 2 and not (values.min() >= 0 and values.max() <= 1):
         return None
     outside = (values < 0) | (values > 1)
     if outside.any():
         row = int(np.argmax(outside))
         raise TableError(
-            f"{raw.where(row)}, target {name!r} is {values[row]:g}: give two classes, or probabilities from 0 to 1."
+            f"{raw.where(row)}, target {short(name)} is {values[row]:g}: give two classes, "
+            "or probabilities from 0 to 1."
         )
     if len(distinct) == 1:
         return None
@@ -118,17 +131,21 @@ def _soft(raw: RawTable, name: str, column: Any, words: Any, distinct: list[str]
 def classes_of(raw: RawTable, name: str, distinct: list[str], positive: str | None) -> tuple[str, str]:
     """Which of the distinct values of a target is class 0, and which class 1."""
     if positive is not None and positive not in distinct:
+        same = [value for value in distinct if _same(value, positive)]
+        if len(same) == 1:
+            return classes_of(raw, name, distinct, same[0])
         raise TableError(
-            f"--data.positive {positive} does not occur in target {name!r} of {raw.name}: it holds {quoted(distinct)}."
+            f"--data.positive {positive} does not occur in target {short(name)} of {raw.name}: choose one of "
+            f"{quoted(sorted(distinct))}."
         )
     if len(distinct) == 1:
         raise TableError(
-            f"{raw.name}, target {name!r} is {distinct[0]!r} in all {raw.data.num_rows:,} rows: "
+            f"{raw.name}, target {short(name)} is {short(distinct[0])} in all {raw.data.num_rows:,} rows: "
             "give a table with rows of both classes."
         )
     if len(distinct) > 2:
         raise TableError(
-            f"{raw.name}, target {name!r} has {len(distinct):,} classes ({quoted(sorted(distinct))}): "
+            f"{raw.name}, target {short(name)} has {len(distinct):,} classes ({quoted(sorted(distinct))}): "
             "give a column with two, or numbers from 0 to 1."
         )
     if positive is None:
@@ -136,6 +153,14 @@ def classes_of(raw: RawTable, name: str, distinct: list[str], positive: str | No
         other = [value for value in distinct if value.lower() in NEGATIVE]
         positive = known[0] if len(known) == 1 and len(other) == 1 else max(distinct, key=_order)
     return next(value for value in distinct if value != positive), positive
+
+
+def _same(value: str, wanted: str) -> bool:
+    """Whether two words are the same number, or differ in case or outer blanks only."""
+    try:
+        return float(value) == float(wanted)
+    except ValueError:
+        return value.casefold() == wanted.strip().casefold()
 
 
 def _order(value: str) -> tuple[float, str]:

@@ -1,32 +1,28 @@
 """Text tables, read by pyarrow; what it would misread or mumble about is found first and said in one sentence."""
 
-import codecs
 import csv
 import io
-import lzma
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from torchnn.tables.faults import TableError, check_names, check_width
+from torchnn.tables.content import BLOCK, decoded, unpacked
+from torchnn.tables.faults import TableError, check_names, check_width, first_line, short
 
 # What pandas and R write for a missing value, and "?" of the UCI repository.
 MISSING = (
     *("", "NA", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null", "None", "none"),
     *("NaT", "<NA>", "?", ".", "-", "1.#QNAN", "-1.#IND"),
 )
-MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
+CLASSES_TOO = ("None", "none", ".", "-")  # missing in a column, but a class in a target, such as + and −
+MISSING_CLASS = tuple(word for word in MISSING if word not in CLASSES_TOO)
 DELIMITERS = (",", ";", "\t", "|")
-BLOCK = 1 << 22  # bytes that pyarrow converts at a time, at least: a row has to fit
+LONGEST_BLOCK = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,7 @@ class TextOptions:
         missing: further words that stand for a missing value.
         time_format: how dates are written, as in strptime; None for ISO 8601.
         as_text: columns that stay text whatever they look like.
+        target: the column whose missing values are only those of `MISSING_CLASS`.
     """
 
     delimiter: str | None = None
@@ -48,99 +45,40 @@ class TextOptions:
     missing: tuple[str, ...] = ()
     time_format: str | None = None
     as_text: tuple[str, ...] = ()
+    target: str = ""
 
 
 def read_text(path: Path, options: TextOptions, max_columns: int) -> tuple[pa.Table, bool, bytes]:
-    """A text table, whether each row stands on a line of its own, and the bytes of the file.
+    """A text table, whether each row stands on a line of its own, and the text in UTF-8.
+
+    Names lose their outer blanks, and line breaks in them become blanks.
 
     Raises:
         TableError: one sentence that names the line and the column.
     """
-    content = decoded(path, unpacked(path), options.encoding)
-    if not content.strip():
+    packed = unpacked(path)
+    if packed.startswith((b"PAR1", b"ARROW1")):
+        raise TableError(f"{path} is a compressed Parquet or Arrow file: decompress it first.")
+    content = decoded(path, packed, options.encoding)
+    if not re.search(rb"\S", content):
         raise TableError(f"{path} is empty: give a table with a header and rows.")
-    nul = content.find(b"\0")
-    if nul >= 0:
-        raise TableError(f"{path}, line {_line(content, nul)} holds a NUL byte, so is no text: write the file again.")
-    header = _header(content)
-    delimiter = options.delimiter or sniffed(header)
-    names = next(csv.reader(io.StringIO(header), delimiter=delimiter))
-    check_width(len(names), path, max_columns)
+    delimiter = options.delimiter or sniffed(_first_line(content))
+    written, end = _header(path, content, delimiter)
+    check_width(len(written), path, max_columns)
+    names = [" ".join(name.split()) for name in written]
     check_names(names, path)
-    table = _parsed(path, content, names, delimiter, options, len(header))
+    if not re.compile(rb"[^\r\n]").search(content, end):
+        raise TableError(f"{path} has no rows below its header: give a table with data.")
+    reader = _Reader(path, content, written, names, delimiter, options)
+    table = reader.read()
     lines = content.count(b"\n") + (not content.endswith(b"\n"))
     return table, lines == table.num_rows + 1, content
 
 
-def unpacked(path: Path) -> bytes:
-    """The bytes of a file, decompressed if it is compressed."""
-    openers: dict[bytes, Callable[[bytes], bytes]] = {
-        b"\x1f\x8b": lambda packed: _arrow_unpacked(packed, "gzip"),
-        b"BZh": lambda packed: _arrow_unpacked(packed, "bz2"),
-        b"\x28\xb5\x2f\xfd": lambda packed: _arrow_unpacked(packed, "zstd"),
-        b"\x04\x22\x4d\x18": lambda packed: _arrow_unpacked(packed, "lz4"),
-        b"\xfd7zXZ": lzma.decompress,
-    }
-    if path.suffix.lower() in (".br", ".brotli"):
-        openers[b""] = lambda packed: _arrow_unpacked(packed, "brotli")
-    try:
-        packed = path.read_bytes()
-        for magic, unpack in openers.items():
-            if packed and packed.startswith(magic):
-                return unpack(packed)
-    except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or "its compressed contents are broken"
-        raise TableError(f"{path}: {reason}: give a file that can be read.") from error
-    return packed
-
-
-def _arrow_unpacked(packed: bytes, codec: str) -> bytes:
-    unpacked: bytes = pa.CompressedInputStream(pa.BufferReader(packed), codec).read()
-    return unpacked
-
-
-def decoded(path: Path, content: bytes, encoding: str) -> bytes:
-    """The contents in UTF-8 without a byte-order mark.
-
-    Raises:
-        TableError: bytes that the encoding does not have, with their line.
-    """
-    try:
-        codec = codecs.lookup(encoding).name
-    except LookupError as error:
-        raise TableError(
-            f"--data.encoding {encoding} is unknown: give one such as utf-8, latin-1 or utf-16."
-        ) from error
-    if codec == "utf-8":
-        for mark, name in MARKS.items():
-            if content.startswith(mark):
-                raise TableError(f"{path} is encoded as {name}: give --data.encoding {name}, or save it as UTF-8.")
-    try:
-        if codec != "utf-8":
-            return content.decode(encoding).removeprefix("\ufeff").encode()
-        check = codecs.getincrementaldecoder("utf-8")()
-        for start in range(0, len(content), BLOCK):
-            position = start
-            check.decode(content[start : start + BLOCK])
-        check.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        at = error.start + (position if codec == "utf-8" else 0)
-        raise TableError(
-            f"{path}, line {_line(content, at)}: byte 0x{error.object[error.start]:02x} is no {codec}: "
-            "save the file as UTF-8, or give its --data.encoding, such as latin-1."
-        ) from error
-    return content.removeprefix(codecs.BOM_UTF8)
-
-
-def _line(content: bytes, position: int) -> int:
-    return content.count(b"\n", 0, position) + 1
-
-
-def _header(content: bytes) -> str:
+def _first_line(content: bytes) -> str:
     """The first line that is not blank."""
-    start = len(content) - len(content.lstrip(b"\r\n"))
-    ends = [end for end in (content.find(b"\n", start), content.find(b"\r", start)) if end >= 0]
-    return content[start : min(ends, default=len(content))].decode()
+    line = re.search(rb"[^\r\n]+", content)
+    return line[0].decode() if line else ""
 
 
 def sniffed(header: str) -> str:
@@ -153,36 +91,117 @@ def sniffed(header: str) -> str:
     return max(DELIMITERS, key=unquoted.count)
 
 
-def _parsed(
-    path: Path, content: bytes, names: list[str], delimiter: str, options: TextOptions, header_bytes: int
-) -> pa.Table:
-    parsers = [options.time_format] if options.time_format else []
-    settings = {
-        "parse_options": pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in content),
-        "convert_options": pacsv.ConvertOptions(
-            null_values=[*MISSING, *options.missing],
-            strings_can_be_null=True,
-            decimal_point=options.decimal,
-            timestamp_parsers=[*parsers, pacsv.ISO8601],
-            column_types={name: pa.string() for name in options.as_text if name in names},
-        ),
-    }
-    block = max(BLOCK, 16 * header_bytes)
-    failure: Exception
-    for threads in (True, False):  # only without threads does pyarrow tell the line
-        try:
-            return pacsv.read_csv(
-                pa.BufferReader(content),
-                read_options=pacsv.ReadOptions(block_size=block, use_threads=threads),
-                **settings,
-            )
-        except (pa.ArrowException, ValueError) as error:
-            failure = error
-    ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(failure))
-    if ragged:
-        line, expected, found = ragged.groups()
+def _lines(content: bytes) -> Iterator[str]:
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
+
+
+def _header(path: Path, content: bytes, delimiter: str) -> tuple[list[str], int]:
+    """The names as they are written, and how many bytes they and the blank lines before them take."""
+    taken = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal taken
+        for line in _lines(content):
+            taken += len(line.encode())
+            yield line
+
+    try:
+        names = next(filter(None, csv.reader(counted(), delimiter=delimiter, strict=True)), [])
+    except csv.Error as error:
         raise TableError(
-            f"{path}, row {int(line) - 2} (line {line}) has {found} columns where the header has {expected}: "
-            "correct it, put values that hold the delimiter in quotes, or give --data.delimiter."
+            f"{path}, line 1: the header cannot be read ({first_line(error)}): correct it, closing each quotation mark."
+        ) from error
+    return names, taken
+
+
+@dataclass(frozen=True)
+class _Reader:
+    path: Path
+    content: bytes
+    written: list[str]
+    names: list[str]
+    delimiter: str
+    options: TextOptions
+
+    def read(self) -> pa.Table:
+        """The table, whose text runs over the end of the file in no value."""
+        table = self._parsed(MISSING).rename_columns(self.names)
+        if self.content.count(b'"') % 2:
+            self._check_last_value(table)
+        target = self.options.target
+        if target in self.names and table[target].null_count:
+            position = self.names.index(target)
+            read_again = self._parsed(MISSING_CLASS, [self.written[position]])
+            table = table.set_column(position, target, read_again.column(0))
+        return table
+
+    def _parsed(self, missing: tuple[str, ...], only: list[str] | None = None) -> pa.Table:
+        failure: Exception
+        block = max(BLOCK, 16 * len(",".join(self.written)))
+        # Only without threads does pyarrow tell the row; only in one block can a value be as long as the file.
+        for threads, block_size in ((True, block), (False, block), (False, LONGEST_BLOCK)):
+            try:
+                return pacsv.read_csv(
+                    pa.BufferReader(self.content),
+                    read_options=pacsv.ReadOptions(
+                        block_size=min(block_size, max(len(self.content), block)), use_threads=threads
+                    ),
+                    **self._settings(missing, only),
+                )
+            except (pa.ArrowException, ValueError) as error:
+                failure = error
+                if not threads and "straddl" not in str(error):
+                    break
+        raise self._sentence(str(failure)) from failure
+
+    def _settings(self, missing: tuple[str, ...], only: list[str] | None) -> dict[str, Any]:
+        parsers = [self.options.time_format] if self.options.time_format else []
+        text = dict.fromkeys(
+            (w for w, name in zip(self.written, self.names, strict=True) if name in self.options.as_text), pa.string()
         )
-    raise TableError(f"{path} cannot be read as text ({str(failure).splitlines()[0]}): correct it.")
+        return {
+            "parse_options": pacsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=b'"' in self.content),
+            "convert_options": pacsv.ConvertOptions(
+                null_values=[*missing, *self.options.missing],
+                strings_can_be_null=True,
+                decimal_point=self.options.decimal,
+                timestamp_parsers=[*parsers, pacsv.ISO8601],
+                column_types=text,
+                include_columns=only,
+            ),
+        }
+
+    def _check_last_value(self, table: pa.Table) -> None:
+        """Refuse a quotation mark that is opened and never closed: pyarrow takes the rest of the file as its value."""
+        value = table.column(-1)[-1].as_py()
+        if isinstance(value, str) and re.search(r"[\r\n]", value):
+            raise TableError(
+                f"{self.path}, row {table.num_rows - 1} (counted from 0), column {short(self.names[-1])} runs to the "
+                "end of the file: close its quotation mark."
+            )
+
+    def _sentence(self, failure: str) -> TableError:
+        ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", failure)
+        if not ragged:
+            return TableError(f"{self.path} cannot be read as text ({first_line(failure)}): correct it.")
+        row, expected, found = int(ragged[1]) - 2, int(ragged[2]), int(ragged[3])
+        unclosed = "close a quotation mark that is left open, " if self.content.count(b'"') % 2 else ""
+        return TableError(
+            f"{self.path}, row {row} ({self._line_of_row(row, found)}) has {found} column{'s' * (found != 1)} where "
+            f"the header has {expected}: correct it, {unclosed}put values that hold the delimiter in quotes, "
+            "or give --data.delimiter."
+        )
+
+    def _line_of_row(self, row: int, num_columns: int) -> str:
+        """The line of a ragged row; only where Python's own reader sees the same row."""
+        reader = csv.reader(_lines(self.content), delimiter=self.delimiter)
+        position, line = -1, 1  # the header is row -1
+        try:
+            for values in reader:
+                if values and position == row:
+                    return f"line {line}" if len(values) == num_columns else "counted from 0"
+                position += bool(values)
+                line = reader.line_num + 1
+        except csv.Error:
+            pass
+        return "counted from 0"

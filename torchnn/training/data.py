@@ -15,11 +15,14 @@ from torchnn.tables.columns import Schema, of_numbers
 from torchnn.tables.embedded import EMBEDDED
 from torchnn.tables.faults import TableError
 from torchnn.tables.files import RawTable, find_files, read_files
-from torchnn.tables.prepare import Prepared, Splitting, encode_table, prepare, raw_table, unseen_categories
+from torchnn.tables.memory import raw_table
+from torchnn.tables.prepare import Prepared, encode_table, prepare, unseen_categories
 from torchnn.tables.roles import Roles
 from torchnn.tables.split import Parts, Split, split_by_class, split_fold
+from torchnn.tables.splitting import Splitting
 from torchnn.tables.table import Table
 from torchnn.tables.text import TextOptions
+from torchnn.training.data_options import TAB_IN_WORDS, check_options
 from torchnn.training.defaults import batch_size_for
 from torchnn.training.source import (
     UNSEEN,
@@ -51,8 +54,8 @@ class TabularDataModule(pl.LightningDataModule):
         id_column: column that names the rows in predictions; null for the number of the row.
         weight_column: column with the weight of each row, 0 or more; null for equal weights.
         missing: further words that stand for a missing value.
-        delimiter: between the values of a text; null looks at its header.
-        decimal: decimal mark of a text.
+        delimiter: between the values of a text, one character or tab; null looks at its header.
+        decimal: decimal mark of a text, a point or a comma.
         encoding: of a text.
         time_format: how a text writes dates, such as %d/%m/%Y; null for ISO 8601.
         max_categories: most values of a category.
@@ -264,12 +267,13 @@ class TabularDataModule(pl.LightningDataModule):
         )
         given_categories = [name for name, kind in self.roles.types.items() if kind == "category"]
         text = TextOptions(
-            options.delimiter,
+            TAB_IN_WORDS.get(options.delimiter, options.delimiter),
             options.decimal,
             options.encoding,
             self.roles.missing,
             options.time_format,
             (*given_categories, *trained_categories, self.roles.id_column),
+            self.roles.target if self.trained is None else self.trained.target,
         )
         raw = read_files([file for group in files.values() for file in group], text, options.max_columns)
         if len(files) == 1:
@@ -297,33 +301,3 @@ def is_path(value: Any) -> bool:
     if isinstance(value, str | os.PathLike):
         return True
     return isinstance(value, Sequence) and all(isinstance(item, str | os.PathLike) for item in value)
-
-
-def check_options(options: Any) -> None:
-    """Raise ValueError naming the first argument that is out of range."""
-    if options.dataset not in EMBEDDED:
-        raise ValueError(f"dataset is {options.dataset!r}: choose one of {', '.join(EMBEDDED)}.")
-    for name in ("batch_size", "max_categories", "max_columns", "shuffle_rows"):
-        if options[name] not in (None, "auto") and options[name] < 1:
-            raise ValueError(f"{name} is {options[name]}: it is 1 or more.")
-    for name in ("val_fraction", "test_fraction"):
-        if not 0 < options[name] < 1:
-            raise ValueError(f"{name} is {options[name]}: it lies between 0 and 1.")
-    together = options.val_fraction + options.test_fraction
-    if together >= 1 and not options.folds:
-        raise ValueError(f"val_fraction + test_fraction is {together}: nothing is left to train.")
-    if not 0 <= options.seed < 2**32:
-        raise ValueError(f"seed is {options.seed}: it lies between 0 and 2**32 − 1.")
-    if options.folds < 0 or options.folds == 1:
-        raise ValueError(f"folds is {options.folds}: give 2 or more, or 0 for a single run.")
-    if options.fold is not None and not 0 <= options.fold < options.folds:
-        raise ValueError(f"fold is {options.fold}: it is counted from 0 and below folds, {options.folds}.")
-    if options.split != "random" and not options.split_column:
-        raise ValueError(f"split is {options.split}: give split_column, the {options.split} of each row.")
-    if options.split == "random" and options.split_column:
-        raise ValueError(f"split_column is {options.split_column!r}, but split is random: set split to time or group.")
-    if options.split == "time" and options.folds:
-        raise ValueError("folds does not go with split time: a later part would train an earlier one.")
-    separate = [name for name in ("val_path", "test_path") if options[name] is not None]
-    if separate and (options.folds or options.split != "random"):
-        raise ValueError(f"{separate[0]} does not go with folds or split {options.split}: the files are the split.")

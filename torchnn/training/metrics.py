@@ -16,6 +16,8 @@ from torchmetrics.utilities import dim_zero_cat
 
 ThresholdRule = Literal["f1", "cost", "recall"]
 NEWTON_STEPS = 50
+ABOVE_ALL = 1 + torch.finfo(torch.float32).eps  # a threshold that no probability reaches
+ROUNDING = 1e-9  # of a sum of weights, which may miss a fraction of another sum by so much
 STEEPEST = 1e3  # a temperature beyond 1/1000 or 1000 would answer 0, 1 or one half to every row
 
 
@@ -106,10 +108,11 @@ class EveryRow(Metric):
 
 
 def best_temperature(logits: Tensor, target: Tensor, weight: Tensor) -> float:
-    """The T > 0 with the least cross-entropy of σ(logits/T).
+    """The T > 0 with the least cross-entropy of σ(logits/T); 1 where the logits separate the classes.
 
     Guo, Pleiss, Sun and Weinberger 2017, "On calibration of modern neural networks". The loss is convex in 1/T:
-    safeguarded Newton steps on 1/T.
+    safeguarded Newton steps on 1/T. Separated classes have no such T: the smaller the better on these rows, and any
+    mistake on others would then be made with certainty.
 
     >>> import math
     >>> z, target = torch.tensor([-4.0, 4.0]).double(), torch.tensor([0.25, 0.75]).double()
@@ -117,6 +120,9 @@ def best_temperature(logits: Tensor, target: Tensor, weight: Tensor) -> float:
     (3.641, 3.641)
     """
     low, high, slope = 1 / STEEPEST, STEEPEST, 1.0
+    steepest = torch.sigmoid(STEEPEST * logits)
+    if float((weight * (steepest - target) * logits).sum()) <= 0:
+        return 1.0
     for _ in range(NEWTON_STEPS):
         probability = torch.sigmoid(slope * logits)
         gradient = float((weight * (probability - target) * logits).sum())
@@ -144,11 +150,13 @@ def best_threshold(
         cost_ratio: what a missed row of class 1 costs, as a multiple of a false alarm.
         min_recall: fraction of class 1.
 
+    What it gives tells the same rows apart in float32, as models serve probabilities and checkpoints keep it.
+
     >>> p, y = torch.tensor([0.1, 0.3, 0.4, 0.8]), torch.tensor([0.0, 1.0, 0.0, 1.0])
     >>> round(best_threshold("recall", p, y, torch.ones(4), 1.0, 0.9), 3)
     0.2
     """
-    ordered, order = probability.sort(descending=True)
+    ordered, order = probability.float().sort(descending=True)
     hits = (weight * target)[order].cumsum(0)
     alarms = (weight * (1 - target))[order].cumsum(0)
     positives = hits[-1]
@@ -159,10 +167,13 @@ def best_threshold(
     elif rule == "cost":
         merit = -(cost_ratio * (positives - hits) + alarms)
     else:
-        merit = torch.where(hits >= min_recall * positives, -torch.arange(len(hits), dtype=hits.dtype), -torch.inf)
+        merit = torch.where(
+            hits >= min_recall * positives * (1 - ROUNDING), -torch.arange(len(hits), dtype=hits.dtype), -torch.inf
+        )
     merit = torch.where(last_of_its_value, merit, -torch.inf)
     if rule == "cost" and float(merit.max()) <= float(-cost_ratio * positives):
-        return 1.0  # calling no row costs least
+        return 1.0 if float(ordered[0]) < 1 else ABOVE_ALL  # calling no row costs least
     best = int(merit.argmax())
-    below = float(ordered[best + 1]) if best + 1 < len(ordered) else 0.0
-    return (float(ordered[best]) + below) / 2
+    below = ordered[best + 1] if best + 1 < len(ordered) else torch.zeros_like(ordered[0])
+    middle = (ordered[best] + below) / 2
+    return float(middle if middle > below else ordered[best])

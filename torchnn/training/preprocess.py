@@ -1,7 +1,7 @@
 """Preprocessing that travels with the model: raw numbers in, what a network can take out."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
@@ -104,17 +104,20 @@ class Preprocess(nn.Module):
         sample: list[Tensor] = []
         batches = [features] if isinstance(features, Tensor) else features
         for rows in (rows for batch in batches for rows in batch.split(FITTED_AT_A_TIME)):
-            numbers = rows[:, self.number_slots].double()
+            numbers = rows.index_select(1, self.number_slots).double()
             count, mean, squares = add_moments(count, mean, squares, numbers)
             if self.scaling == "robust" and len(sample) * FITTED_AT_A_TIME < SAMPLE:
                 sample.append(numbers)
             used += self._one_hot(rows).sum(0)
             for seen, slot in zip(embedded, self.embedded_slots, strict=True):
-                seen[codes_of(rows[:, slot], len(seen) - 1)] = True
+                seen[codes_of(rows.select(1, slot), len(seen) - 1)] = True
         sd = (squares / count.clamp(min=1)).sqrt()
         if self.scaling == "robust":
             sampled = torch.cat(sample)
-            low, mean, high = (sampled.nanquantile(q, dim=0).nan_to_num() for q in (0.25, 0.5, 0.75))
+            marks = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+            # By column: torch refuses quantiles of more than 16 million numbers together.
+            columns = [column.nanquantile(marks).nan_to_num() for column in sampled.unbind(1)]
+            low, mean, high = torch.stack(columns, dim=1) if columns else sampled.new_zeros(3, 0)
             width = (high - low) / QUARTILES_TO_SD
             sd = torch.where(width > 0, width, sd)  # more than half of the values may be equal
         if self.scaling != "none":
@@ -130,15 +133,28 @@ class Preprocess(nn.Module):
         """Whether `fit` or a checkpoint has set mean and sd."""
         return bool((self.mean != 0).any() or (self.scale != 1).any())
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Preprocess":
+        """As of any module, but centre and scale never lose digits: in half precision, 100,000 is infinite."""
+        before = {name: getattr(self, name) for name in ("mean", "scale")}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, exact in before.items():
+            if torch.finfo(getattr(self, name).dtype).bits < torch.finfo(exact.dtype).bits:
+                setattr(self, name, exact.to(getattr(self, name).device))
+        return self
+
     def forward(self, features: Tensor) -> Tensor:
         dtype = self.one_hot_used.dtype
         if self.only_numbers:
             numbers = ((features - self.mean) / self.scale).to(dtype)
             return numbers.nan_to_num(nan=0.0) if self.may_be_missing else numbers
-        numbers = ((features[:, self.number_slots] - self.mean) / self.scale).nan_to_num(nan=0.0)
-        parts = [numbers, features[:, self.flag_slots].isnan(), self._one_hot(features) * self.one_hot_used]
+        numbers = ((features.index_select(1, self.number_slots) - self.mean) / self.scale).nan_to_num(nan=0.0)
+        parts = [
+            numbers,
+            features.index_select(1, self.flag_slots).isnan(),
+            self._one_hot(features) * self.one_hot_used,
+        ]
         for table, slot in zip(self._tables, self.embedded_slots, strict=True):
-            parts.append(table(codes_of(features[:, slot], table.num_embeddings - 1)))
+            parts.append(table(codes_of(features.select(1, slot), table.num_embeddings - 1)))
         return torch.cat([part.to(dtype) for part in parts], dim=1)
 
     @property
@@ -147,9 +163,9 @@ class Preprocess(nn.Module):
 
     def _one_hot(self, features: Tensor) -> Tensor:
         """(rows, slots of all one-hot columns): 1 where a row has the value."""
-        raw = features[:, self.one_hot_slots]
+        raw = features.index_select(1, self.one_hot_slots)
         codes = torch.where(raw.isnan(), self.one_hot_missing, raw.nan_to_num().long()) + self.one_hot_offsets
-        blank = self.one_hot_used.new_zeros(features.shape[0], len(self.one_hot_used))
+        blank = self.one_hot_used.new_zeros(features.shape[0], self.one_hot_used.shape[0])
         return blank.scatter(1, codes, 1.0)
 
 

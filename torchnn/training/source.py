@@ -16,10 +16,11 @@ from torchnn.tables.faults import TableError
 from torchnn.tables.files import stamp
 from torchnn.tables.kinds import kind_of_type
 from torchnn.tables.parquet import ParquetFiles, are_parquet
-from torchnn.tables.parts import PARTS
-from torchnn.tables.prepare import Prepared, Splitting
+from torchnn.tables.prepare import Prepared
 from torchnn.tables.roles import Roles
+from torchnn.tables.splitting import Splitting
 from torchnn.tables.stream import Stream, open_stream, open_trained, unseen_in
+from torchnn.tables.stream_parts import PARTS
 from torchnn.training.batches import Batch, BatchLoader
 from torchnn.training.stream_loader import StreamLoader, buffer_rows
 
@@ -218,7 +219,7 @@ def long_groups(stream: Stream, shuffle_rows: int | None) -> str:
 @rank_zero_only
 def remark(sentence: str) -> None:
     """Tell the user something about their table."""
-    sys.stderr.write(f"torchnn: {sentence}\n")
+    sys.stderr.write(f"torchnn: {' '.join(sentence.split())}\n")
 
 
 def description(schema: Schema, num_rows: int, share: float, source: str) -> str:

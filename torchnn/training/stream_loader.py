@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from torchnn.tables.columns import Schema
-from torchnn.tables.parts import ORDER, SHUFFLE, generator
 from torchnn.tables.stream import Stream
+from torchnn.tables.stream_parts import ORDER, SHUFFLE, generator
 from torchnn.training.batches import Batch
 
 BUFFER_ROWS = 2**20

@@ -12,7 +12,7 @@ from torchnn.tables.faults import TableError
 from torchnn.tables.files import RawTable
 from torchnn.tables.kinds import as_text, values_of
 from torchnn.tables.parquet import Piece
-from torchnn.tables.prepare import Splitting
+from torchnn.tables.splitting import Splitting
 
 TRAIN, VAL, TEST = range(3)
 PARTS = ("train", "val", "test")

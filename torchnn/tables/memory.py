@@ -1,0 +1,39 @@
+"""A table that is in memory already."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from torchnn.tables.faults import TableError, check_names, first_line
+from torchnn.tables.files import RawTable
+
+
+def raw_table(data: Any) -> RawTable:
+    """An Arrow table, a dataframe, or a mapping of columns, as it is in memory.
+
+    Raises:
+        TableError: something else, blank or repeated names, or no rows.
+
+    >>> raw_table({"x": [1.0, 2.0]}).data.num_rows
+    2
+    """
+    try:
+        if isinstance(data, pa.Table):
+            table = data
+        elif isinstance(data, Mapping):
+            table = pa.table({str(name): pa.array(values) for name, values in data.items()})
+        elif hasattr(data, "iloc") or not hasattr(data, "__arrow_c_stream__"):
+            table = pa.Table.from_pandas(
+                data, preserve_index=False
+            )  # through its stream, pandas makes its index a column
+        else:
+            table = pa.table(data)
+    except (pa.ArrowException, AttributeError, TypeError, ValueError) as error:
+        raise TableError(
+            f"this is no table ({first_line(error)}): give a dataframe, an Arrow table, or a dictionary of columns."
+        ) from error
+    check_names(table.column_names, "the table")
+    if table.num_rows == 0:
+        raise TableError("the table has no rows: give one with data.")
+    return RawTable(table)
