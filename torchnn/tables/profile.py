@@ -156,7 +156,6 @@ def schema_of(
         TableError: a category with too many values, or no column left.
     """
     check_categories(profiles, keep, max_categories, source)
-    check_categories(profiles, keep, max_categories, source)
     taken = []
     for profile in profiles.values():
         name = short(profile.name)
