@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 LAST = "last.ckpt"
+POINTS_OF_A_CURVE = 10_000  # more than a picture shows, and matplotlib takes much memory for millions
 STEPS_BETWEEN_CHECKS = 50  # a look at a loss waits for the device; the end of an epoch is always checked
 
 
@@ -123,7 +124,10 @@ class RocPicture(Callback):
             return
         figure, axes = new_figure()
         area = torch.trapezoid(true_positive_rate, false_positive_rate)
-        axes.plot(false_positive_rate.cpu(), true_positive_rate.cpu(), label=f"held-out rows, area {area:.4f}")
+        last = len(false_positive_rate) - 1
+        shown = torch.linspace(0, last, min(last + 1, POINTS_OF_A_CURVE), dtype=torch.float64).round().long()
+        of_negatives, of_positives = false_positive_rate.cpu()[shown], true_positive_rate.cpu()[shown]
+        axes.plot(of_negatives, of_positives, label=f"held-out rows, area {area:.4f}")
         axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="chance")
         axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC", aspect="equal")
         axes.legend(loc="lower right")

@@ -1,7 +1,6 @@
 """The data module: a table, split and served in batches."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from torchnn.training.source import (
     Part,
     TableSource,
     description,
+    is_path,
     remark,
     stream_source,
     streamed,
@@ -268,13 +268,6 @@ class TabularDataModule(pl.LightningDataModule):
         counts = iter(source.num_rows for source in raw.sources)
         sizes = [sum(next(counts) for _ in group) for group in files.values()]
         return raw, dict(zip(files, torch.arange(sum(sizes)).split(sizes), strict=True))
-
-
-def is_path(value: Any) -> bool:
-    """Whether a table is named rather than given."""
-    if isinstance(value, str | os.PathLike):
-        return True
-    return isinstance(value, Sequence) and all(isinstance(item, str | os.PathLike) for item in value)
 
 
 def check_options(options: Any) -> None:

@@ -170,20 +170,27 @@ class StreamLoader:
         """The rows of this rank from position `begin` of the epoch on, piece by piece."""
         if begin >= self.stop:
             return
-        order = np.flatnonzero(self.counts)
+        order, out, num_out = np.flatnonzero(self.counts), 0, 0
         if self.shuffle_seed is not None:
-            order = self.stream.files.order(self.counts > 0, generator(self.shuffle_seed, ORDER, self.epoch))
+            random = generator(self.shuffle_seed, ORDER, self.epoch)
+            order = self.stream.files.order(self.counts > 0, random)
+            num_out = self.num_rows % self.num_ranks
+            out = int(random.integers(self.num_rows - num_out + 1))  # from here on, so many rows sit this epoch out
+        begin += num_out * (begin >= out)
+        stop = self.stop + num_out * (self.stop > out)
         ends = self.counts[order].cumsum()
-        first, last = np.searchsorted(ends, [begin, self.stop - 1], side="right").tolist()
+        first, last = np.searchsorted(ends, [begin, stop - 1], side="right").tolist()
         pieces = [self.stream.files.pieces[i] for i in order[first : last + 1]]
         position = int(ends[first] - self.counts[order[first]])
-        in_order = self.shuffle_seed is None
-        for numbers, table in self.stream.tables(pieces, self.part, ids=in_order):
-            kept = slice(max(0, begin - position), self.stop - position)
+        for numbers, table in self.stream.tables(pieces, self.part, ids=self.shuffle_seed is None):
+            for low, high in ((begin, min(stop, out)), (max(begin, out + num_out), stop)):
+                kept = slice(max(0, low - position), max(0, high - position))
+                if len(numbers[kept]):
+                    ids = None if table.ids is None else table.ids[kept]
+                    weight = None if table.weight is None else table.weight[kept]
+                    row = torch.from_numpy(numbers)[kept]
+                    yield Batch(row, table.features[kept], table.target[kept], weight, ids)
             position += len(numbers)
-            ids = None if table.ids is None else table.ids[kept]
-            weight = None if table.weight is None else table.weight[kept]
-            yield Batch(torch.from_numpy(numbers)[kept], table.features[kept], table.target[kept], weight, ids)
 
 
 def _taken(rows: Batch, which: slice | Tensor) -> Batch:
