@@ -1,8 +1,11 @@
 """The commands on a streamed table: fit, test and predict; predictions are written as they are made."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
@@ -38,6 +41,30 @@ def test_fit_test_and_predict_of_a_stream_equal_those_in_memory(
     for other in ("new.parquet.true.csv", "new.csv.auto.csv"):
         assert pacsv.read_csv(other).equals(expected)
     main(["predict", "--output", "held_out.parquet"])
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_a_stream_and_predict_what_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "t.parquet", mixed(1501), 300)
+    two = "--trainer.accelerator cpu --trainer.devices 2 --trainer.strategy ddp"
+    fit = ["fit", "--data.path", path, "--data.stream", "true", "--data.id_column", "id", *FIT]
+    new = write(tmp_path / "new.parquet", mixed(1501, 5), 200)  # read in memory by two processes, streamed by one
+    for words in (fit, ["predict", "--output", "two.csv"], ["predict", "--data.path", new, "--output", "all.csv"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "torchnn", *words, *two.split()], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+    main(["predict", "--output", "one.csv"])
+    main(["predict", "--data.path", new, "--data.stream", "true", "--output", "all_by_one.csv"])
+    for two_wrote, one_wrote in (("two.csv", "one.csv"), ("all.csv", "all_by_one.csv")):
+        ours, expected = pacsv.read_csv(two_wrote), pacsv.read_csv(one_wrote)
+        assert ours["id"].equals(expected["id"])
+        np.testing.assert_allclose(ours["probability"].to_numpy(), expected["probability"].to_numpy(), rtol=1e-5)
+    assert ours.num_rows == 1501
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 

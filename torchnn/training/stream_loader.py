@@ -25,7 +25,7 @@ def buffer_rows(schema: Schema) -> int:
 
     >>> from torchnn.tables.columns import Column
     >>> buffer_rows(Schema(tuple(Column(f"x{i}", "number") for i in range(1000))))
-    33421
+    33420
     """
     bytes_per_row = len(schema.slots) * (8 if schema.exact else 4) + BYTES_BESIDE
     return max(1, min(BUFFER_ROWS, BUFFER_BYTES // bytes_per_row))
