@@ -153,9 +153,9 @@ def _numbers(raw: RawTable, name: str, column: Any, missing: tuple[str, ...]) ->
     if pa.types.is_temporal(column.type):
         column = pc.cast(column, pa.int64(), safe=False)
     numbers = _floats(column)
-    unusable = np.isinf(numbers) | (np.abs(numbers) > LARGEST)
-    if unusable.any():
-        row = int(np.argmax(unusable))
+    # The extremes, NaN left out, tell without an array of booleans for each question.
+    if max(np.fmax.reduce(numbers, initial=-np.inf), -np.fmin.reduce(numbers, initial=np.inf)) > LARGEST:
+        row = int(np.argmax(np.abs(numbers) > LARGEST))
         raise TableError(
             f"{raw.where(row)}, column {name!r}: {column[row].as_py()} is no finite number below {LARGEST:g}: "
             f"correct it, leave it empty, or give --data.exclude \"['{name}']\"."
