@@ -38,6 +38,7 @@ from experiments.benchmark.measure import (
 from experiments.benchmark.memory import Memory, available_bytes, measure_memory, why_no_memory
 from experiments.benchmark.problems import DEEP, Point, Problem, make_problem, why_too_large
 from experiments.benchmark.report import Findings, write
+from experiments.benchmark.streaming import LargeTableError, measure_large_table, measure_streaming
 from experiments.benchmark.training import measure_training
 from experiments.benchmark.unavailable import UnavailableError
 
@@ -171,6 +172,20 @@ def test_both_recipes_train() -> None:
     found = measure_training(num_rows=5000)
     assert found.of_ours > 0
     assert found.of_plain > 0
+
+
+@pytest.mark.slow
+def test_a_stream_trains_and_tells_its_memory() -> None:
+    assert measure_streaming(num_rows=20_000, rounds=1).ratio > 0
+    found = measure_large_table(num_rows=20_000)
+    assert 0 < found.peak_bytes < 2**31
+    assert found.parquet_bytes > 20_000 * 4 * 10
+
+
+@pytest.mark.slow
+def test_a_fit_that_fails_is_no_figure() -> None:
+    with pytest.raises(LargeTableError, match="failed: torchnn: "):
+        measure_large_table(num_rows=1)
 
 
 def test_a_result_is_written_whole(tmp_path: Path) -> None:

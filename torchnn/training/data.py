@@ -1,7 +1,6 @@
 """The data module: a table, split and served in batches."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +30,7 @@ from torchnn.training.source import (
     Part,
     TableSource,
     description,
+    is_path,
     remark,
     stream_source,
     streamed,
@@ -294,10 +294,3 @@ def raw_features(data: Any, schema: dict[str, Any] | None) -> Tensor:
     if schema is None:
         raise TableError("the model was trained without names of columns: give raw features, (rows, in_features).")
     return TabularDataModule(data, part="all", schema=schema, stream=False).table.features
-
-
-def is_path(value: Any) -> bool:
-    """Whether a table is named rather than given."""
-    if isinstance(value, str | os.PathLike):
-        return True
-    return isinstance(value, Sequence) and all(isinstance(item, str | os.PathLike) for item in value)

@@ -13,6 +13,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay
 from torch import Tensor
 from torchmetrics.classification import BinaryConfusionMatrix, BinaryPrecisionRecallCurve, BinaryROC
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from torchnn.training.batches import as_batch
 from torchnn.training.callbacks import new_figure, run_folder
@@ -20,6 +21,7 @@ from torchnn.training.importance import Importance, permutation_importance
 
 IMPORTANCE_ROWS = 10_000  # held-out rows that importance is measured on, at most
 SHOWN = 20  # columns in the picture of importance
+POINTS_OF_A_CURVE = 10_000  # more than a picture shows, and matplotlib takes much memory for millions
 BINS = 10  # of the reliability diagram, as many rows in each
 
 
@@ -88,11 +90,18 @@ def draw(path: Path, how: Callable[[Any], None]) -> None:
     figure.savefig(path)
 
 
+def thinned(curve: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Some points of a curve, evenly spaced, the first and the last among them."""
+    last = len(curve[0]) - 1
+    shown = torch.linspace(0, last, min(last + 1, POINTS_OF_A_CURVE), dtype=torch.float64).round().long()
+    first, second, third = (points[shown] for points in curve)
+    return first, second, third
+
+
 def draw_roc(axes: Any, probability: Tensor, label: Tensor) -> None:
     """Receiver operating characteristic."""
-    curve = BinaryROC()
-    curve.update(probability, label)
-    curve.plot(score=True, ax=axes)
+    curve, area = BinaryROC(), binary_auroc(probability, label)
+    curve.plot(thinned(curve(probability, label)), score=area, ax=axes)
     axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="chance")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC of held-out rows", aspect="equal")
     axes.legend(loc="lower right")
@@ -100,9 +109,9 @@ def draw_roc(axes: Any, probability: Tensor, label: Tensor) -> None:
 
 def draw_precision_recall(axes: Any, probability: Tensor, label: Tensor) -> None:
     """Precision by recall."""
-    curve = BinaryPrecisionRecallCurve()
-    curve.update(probability, label)
-    curve.plot(score=True, ax=axes)
+    curve, area = BinaryPrecisionRecallCurve(), binary_average_precision(probability, label)
+    precision, recall, thresholds = curve(probability, label)
+    curve.plot(thinned((precision[:-1], recall[:-1], thresholds)), score=area, ax=axes)
     axes.axhline(float(label.double().mean()), linestyle=":", color="grey", label="chance")
     axes.set(xlabel="recall", ylabel="precision", title="Precision and recall of held-out rows", ylim=(0, 1.05))
     axes.legend(loc="lower left")
@@ -120,7 +129,7 @@ def draw_reliability(axes: Any, probability: Tensor, label: Tensor) -> None:
 def draw_threshold(axes: Any, probability: Tensor, label: Tensor, threshold: float) -> None:
     """Precision, recall and F1 of every threshold."""
     precision, recall, thresholds = BinaryPrecisionRecallCurve()(probability, label)
-    precision, recall = precision[:-1], recall[:-1]
+    precision, recall, thresholds = thinned((precision[:-1], recall[:-1], thresholds))
     f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
     for name, values, style in (("precision", precision, "-"), ("recall", recall, "--"), ("F1", f1, "-.")):
         axes.plot(thresholds.numpy(), values.numpy(), style, label=name)

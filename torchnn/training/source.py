@@ -1,5 +1,6 @@
 """Where rows come from: a table in memory, or a stream; a data module asks both for the same."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -124,6 +125,13 @@ class StreamSource:
         self, part: Part, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
     ) -> StreamLoader:
         return StreamLoader(self.stream, part, batch_size, shuffle_seed, rank, num_ranks, self.shuffle_rows)
+
+
+def is_path(value: Any) -> bool:
+    """Whether a table is named rather than given."""
+    if isinstance(value, str | os.PathLike):
+        return True
+    return isinstance(value, Sequence) and all(isinstance(item, str | os.PathLike) for item in value)
 
 
 def watched(items: Sequence[T], what: str) -> Iterable[T]:

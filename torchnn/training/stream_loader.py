@@ -1,5 +1,6 @@
 """Batches of a streamed table: row groups in another order each epoch, a shuffle buffer, and exact positions."""
 
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,7 +26,7 @@ def buffer_rows(schema: Schema) -> int:
 
     >>> from torchnn.tables.columns import Column
     >>> buffer_rows(Schema(tuple(Column(f"x{i}", "number") for i in range(1000))))
-    33421
+    33420
     """
     bytes_per_row = len(schema.slots) * (8 if schema.exact else 4) + BYTES_BESIDE
     return max(1, min(BUFFER_ROWS, BUFFER_BYTES // bytes_per_row))
@@ -36,9 +37,10 @@ class StreamLoader:
 
     An epoch is a sequence of rows: that of the table, or, shuffled, of its row groups in an order that follows from
     seed and epoch alone. Each of `num_ranks` processes takes a stretch of its own, so that it reads nothing of the
-    others', in buffers of a whole number of batches; each buffer is shuffled, again by seed and epoch. While one is
-    trained on, a thread reads the next: two are in memory. When shuffling, all ranks get the same number of rows: up
-    to `num_ranks` − 1 rows, others each epoch, sit an epoch out. In order, nothing is left out and nothing repeated.
+    others', in buffers of a whole number of batches; each buffer is shuffled, again by seed and epoch. Where a core is
+    free, a thread reads the next one meanwhile, and two are in memory. When shuffling, all ranks get the same number
+    of rows: up to `num_ranks` − 1 rows, others each epoch, sit an epoch out. In order, nothing is left out and nothing
+    repeated.
 
     `state_dict` says how far an epoch has come, as that of `BatchLoader` does. After `load_state_dict` the next
     iteration goes on from there: what comes before its buffer is not read.
@@ -126,15 +128,13 @@ class StreamLoader:
         self.steps_served, self.steps_to_skip = self.steps_to_skip, 0
         buffer, start = divmod(self.steps_served * self.batch_size, self.buffer_rows)
         buffers = self._buffers(buffer)
-        with ThreadPoolExecutor(1, thread_name_prefix="torchnn-stream") as thread:
-            coming = thread.submit(next, buffers, None)
-            while (rows := coming.result()) is not None:
-                coming = thread.submit(next, buffers, None)
-                for batch in self._batches(rows, buffer, start):
-                    self.steps_served += 1
-                    yield batch
-                del rows  # before the one after the next is made
-                buffer, start = buffer + 1, 0
+        for rows in read_ahead(buffers) if has_spare_core() else buffers:
+            for batch in self._batches(rows, buffer, start):
+                self.steps_served += 1
+                yield batch
+            del rows  # before the next one, or the one after it, is made
+            buffer, start = buffer + 1, 0
+        pa.default_memory_pool().release_unused()  # what the pages took, before validation needs it
 
     def _batches(self, rows: Batch, buffer: int, start: int) -> Iterator[Batch]:
         num_rows, size = len(rows.row), self.batch_size
@@ -170,20 +170,47 @@ class StreamLoader:
         """The rows of this rank from position `begin` of the epoch on, piece by piece."""
         if begin >= self.stop:
             return
-        order = np.flatnonzero(self.counts)
+        order, out, num_out = np.flatnonzero(self.counts), 0, 0
         if self.shuffle_seed is not None:
-            order = self.stream.files.order(self.counts > 0, generator(self.shuffle_seed, ORDER, self.epoch))
+            random = generator(self.shuffle_seed, ORDER, self.epoch)
+            order = self.stream.files.order(self.counts > 0, random)
+            num_out = self.num_rows % self.num_ranks
+            out = int(random.integers(self.num_rows - num_out + 1))  # from here on, so many rows sit this epoch out
+        begin += num_out * (begin >= out)
+        stop = self.stop + num_out * (self.stop > out)
         ends = self.counts[order].cumsum()
-        first, last = np.searchsorted(ends, [begin, self.stop - 1], side="right").tolist()
+        first, last = np.searchsorted(ends, [begin, stop - 1], side="right").tolist()
         pieces = [self.stream.files.pieces[i] for i in order[first : last + 1]]
         position = int(ends[first] - self.counts[order[first]])
-        in_order = self.shuffle_seed is None
-        for numbers, table in self.stream.tables(pieces, self.part, ids=in_order):
-            kept = slice(max(0, begin - position), self.stop - position)
+        for numbers, table in self.stream.tables(pieces, self.part, ids=self.shuffle_seed is None):
+            for low, high in ((begin, min(stop, out)), (max(begin, out + num_out), stop)):
+                kept = slice(max(0, low - position), max(0, high - position))
+                if len(numbers[kept]):
+                    ids = None if table.ids is None else table.ids[kept]
+                    weight = None if table.weight is None else table.weight[kept]
+                    row = torch.from_numpy(numbers)[kept]
+                    yield Batch(row, table.features[kept], table.target[kept], weight, ids)
             position += len(numbers)
-            ids = None if table.ids is None else table.ids[kept]
-            weight = None if table.weight is None else table.weight[kept]
-            yield Batch(torch.from_numpy(numbers)[kept], table.features[kept], table.target[kept], weight, ids)
+
+
+def has_spare_core() -> bool:
+    """Whether a thread that reads takes nothing from the training: it is on another device, or leaves a core free.
+
+    On as many cores as torch has threads, each of its steps would wait for the thread that was interrupted: reading
+    and training in turn is faster there.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return torch.accelerator.is_available() or torch.get_num_threads() < cores
+
+
+def read_ahead(buffers: Iterator[Batch]) -> Iterator[Batch]:
+    """The buffers; while one is used, a thread reads the next."""
+    with ThreadPoolExecutor(1, thread_name_prefix="torchnn-stream") as thread:
+        coming = thread.submit(next, buffers, None)
+        while (rows := coming.result()) is not None:
+            coming = thread.submit(next, buffers, None)
+            yield rows
+            del rows
 
 
 def _taken(rows: Batch, which: slice | Tensor) -> Batch:
