@@ -101,7 +101,7 @@ def test_the_bars(mean: float, error: float, logistic: bool, network: bool) -> N
 
 
 def test_the_summary_takes_the_best_network_and_marks_what_is_missed(tmp_path: Path) -> None:
-    one, other, _ = NETWORKS
+    one, other, *_ = NETWORKS
     found = [*scores(OURS, [0.90, 0.90]), *scores(LOGISTIC, [0.80, 0.80]), *scores(one, [0.7, 0.7])]
     found += scores(other, [0.92, 0.92])
     (row,) = summary(found)
@@ -119,7 +119,8 @@ def test_a_run_compares_every_contender_on_the_same_rows(
 ) -> None:
     monkeypatch.setitem(DATASETS, "adult", lambda: dataset)
     monkeypatch.setattr(ours, "MAX_EPOCHS", 3)
-    monkeypatch.setitem(peers.NETWORKS, next(iter(NETWORKS)), {"hidden_layer_sizes": (4,), "max_iter": 5})
+    for name in NETWORKS:
+        monkeypatch.setitem(peers.NETWORKS, name, {"hidden_layer_sizes": (4,), "max_iter": 5})
     assert command.main(["--set", OFFICIAL, "--out", str(tmp_path)]) == 0
     with (tmp_path / "splits.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))

@@ -42,7 +42,7 @@ def group(run: Any) -> dict[str, Any]:
         ({}, {"limit_train_batches": 5}, 2 / 5),
         ({"weight_decay": 0.3}, {}, 0.3),
         ({"optimizer": "SGD"}, {}, 0.0),
-        ({"optimizer": "LBFGS"}, {}, None),  # has none to set
+        ({"optimizer": "LBFGS", "hidden_sizes": [4]}, {"limit_train_batches": 2}, None),  # has none to set
     ],
 )
 def test_the_decay_follows_the_steps_of_an_epoch(
@@ -63,10 +63,10 @@ def test_a_loader_without_a_length_gets_the_decay_of_torch(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("options", "epochs"), [({}, 8), ({"limit_val_batches": 0}, 8), ({"check_val_every_n_epoch": 2}, 15)]
+    ("options", "epochs"), [({}, 13), ({"limit_val_batches": 0}, 13), ({"check_val_every_n_epoch": 2}, 25)]
 )
 def test_a_loss_that_stands_still_halves_the_rate(options: dict[str, Any], epochs: int, tmp_path: Path) -> None:
-    model = BinaryClassifier(30, lr=1e-30)  # the first look sets the best, six others in vain are one too many
+    model = BinaryClassifier(30, lr=1e-30)  # the first look sets the best, eleven others in vain are one too many
     run = trainer(tmp_path, max_epochs=epochs, **options)
     run.fit(model, TabularDataModule(batch_size=397))
     assert group(run)["lr"] == pytest.approx(0.5e-30)

@@ -54,7 +54,7 @@ class BinaryClassifier(pl.LightningModule):
         lr_scheduler: name of a class in torch.optim.lr_scheduler, or null for a constant rate; ReduceLROnPlateau looks
             at the validation loss, or at that of training where there is no validation.
         lr_scheduler_args: further arguments of that class; null for none, and for ReduceLROnPlateau for factor 0.5 and
-            patience 5.
+            patience 10.
         lr_scheduler_interval: whether the schedule advances every epoch or every step.
         pos_weight: weight of class 1 in the loss, above 0; auto for rows of class 0 by those of class 1; not for mse.
         threshold: probability from which a row is called class 1, between 0 and 1; or how validation chooses it: f1 for
