@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from torchnn.tables.parts import order_statistics
 
 from tests.streaming.helpers import mixed, module, write
 from torchnn.tables import parquet
 from torchnn.tables.faults import TableError
+from torchnn.tables.stream_parts import order_statistics
 from torchnn.training import BinaryClassifier, TabularDataModule
 from torchnn.training import source as source_module
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from torchnn.tables.faults import TableError, first_line, quoted, short
 
 
-def check_same_columns(tables: Sequence[pa.Table], paths: Sequence[Path]) -> None:
+def check_same_columns(tables: Sequence[pa.Table], paths: Sequence[Path | str]) -> None:
     """Refuse tables whose columns differ, in whatever order."""
     first = tables[0]
     for table, path in zip(tables[1:], paths[1:], strict=True):
@@ -35,7 +35,7 @@ def words_in_some(tables: Sequence[pa.Table]) -> list[str]:
     return mixed
 
 
-def joined(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
+def joined(tables: Sequence[pa.Table], paths: Sequence[Path | str]) -> pa.Table:
     """The rows of all tables, as the widest of their types.
 
     Raises:

@@ -1,12 +1,13 @@
 """A table that is in memory already."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from torchnn.tables.faults import TableError, check_names, first_line
 from torchnn.tables.files import RawTable
+from torchnn.tables.joining import check_same_columns, joined
 
 
 def raw_table(data: Any) -> RawTable:
@@ -37,3 +38,15 @@ def raw_table(data: Any) -> RawTable:
     if table.num_rows == 0:
         raise TableError("the table has no rows: give one with data.")
     return RawTable(table)
+
+
+def raw_tables(tables: Sequence[Any]) -> tuple[RawTable, list[int]]:
+    """The rows of tables in memory, one after the other, and how many each has.
+
+    Raises:
+        TableError: as `raw_table`; or tables whose columns differ.
+    """
+    own = [raw_table(table).data for table in tables]
+    names = [f"the {nth} table" for nth in ("first", "second", "third")]
+    check_same_columns(own, names)
+    return RawTable(joined(own, names)), [table.num_rows for table in own]

@@ -14,7 +14,7 @@ from torchnn.tables.columns import Schema, of_numbers
 from torchnn.tables.embedded import EMBEDDED
 from torchnn.tables.faults import TableError
 from torchnn.tables.files import RawTable, find_files, read_files
-from torchnn.tables.memory import raw_table
+from torchnn.tables.memory import raw_tables
 from torchnn.tables.prepare import Prepared, encode_table, prepare, unseen_categories
 from torchnn.tables.roles import Roles
 from torchnn.tables.split import Parts, Split, split_by_class, split_fold
@@ -43,8 +43,8 @@ class TabularDataModule(pl.LightningDataModule):
     """A table for binary classification, split into training, validation and held-out rows.
 
     Args:
-        path: CSV, TSV, compressed text, Parquet, Arrow or Feather; a folder, a glob or a list of them. In Python also
-            an Arrow table, a dataframe or a dictionary of columns. null takes `dataset`.
+        path: CSV, TSV, compressed text, Parquet, Arrow or Feather; a folder, a glob or a list of them. In Python each
+            path may also be an Arrow table, a dataframe or a dictionary of columns. null takes `dataset`.
         target: name of the column to predict: two values, or probabilities from 0 to 1.
         positive: the value of the target that is class 1; null for 1, true, yes, or the last in order.
         include: names or patterns (x_*) of the columns to learn from; empty for all.
@@ -124,11 +124,12 @@ class TabularDataModule(pl.LightningDataModule):
         schema: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        in_memory = path is not None and not is_path(path)
+        tables = {"path": path, "val_path": val_path, "test_path": test_path}
+        in_memory = [name for name, table in tables.items() if table is not None and not is_path(table)]
         # A checkpoint names the split that it must not be tested on.
-        self.save_hyperparameters(ignore=["schema", *(["path"] if in_memory else [])])
+        self.save_hyperparameters(ignore=["schema", *in_memory])
         options: Any = self.hparams
-        check_options(options)
+        check_options({**options, **tables})
         self.seed = seed
         self.evaluates_all = part == "all"
         self.roles = Roles(
@@ -145,7 +146,11 @@ class TabularDataModule(pl.LightningDataModule):
         )
         self.without_target: RawTable | None = None
         self.trained = None if schema is None else Schema.from_plain(schema)
-        self.source = self._in_memory(self._embedded(options)) if path is None else self._own(path, options)
+        self.source = (
+            self._in_memory(self._embedded(options))
+            if path is None
+            else self._own({"train": path, "val": val_path, "test": test_path}, options)
+        )
         self.schema = self.source.schema
         num_rows = self.source.num_rows.get("train", 0)
         self.batch_size = batch_size_for(num_rows) if batch_size == "auto" else batch_size
@@ -206,8 +211,11 @@ class TabularDataModule(pl.LightningDataModule):
             rows = split_by_class(table.target, options.val_fraction, options.test_fraction, self.seed)
         return Prepared(table, of_numbers(table.columns, "", table.classes), rows)
 
-    def _own(self, path: Any, options: Any) -> DataSource:
-        files = self._files(path, options)
+    def _own(self, tables: Mapping[str, Any], options: Any) -> DataSource:
+        parts = {part: table for part, table in tables.items() if table is not None}
+        if self.evaluates_all:
+            parts = {"train": tables["train"]}
+        files = {part: find_files(table) for part, table in parts.items() if is_path(table)}
         stream, hint = streamed([file for group in files.values() for file in group], options) if files else (None, "")
         if hint:
             remark(hint)
@@ -229,7 +237,7 @@ class TabularDataModule(pl.LightningDataModule):
             source = own = stream_source(stream, self.roles, splitting, of_files, known, tell, options.shuffle_rows)
             name, share = stream.described().name, own.positive_share
         else:
-            raw, given = self._read(path, files, options)
+            raw, given = self._read(parts, files, options)
             self.hparams["fingerprint"] = raw.fingerprint
             if self.trained is not None and self.evaluates_all:
                 self.without_target = raw
@@ -249,24 +257,32 @@ class TabularDataModule(pl.LightningDataModule):
             remark(UNSEEN.format(name=name, count=count, rows=len(table)))
         return Prepared(table, schema, {})
 
-    def _files(self, path: Any, options: Any) -> dict[str, list[Path]]:
-        """The files of each part, those without files of their own left out; none for a table that is given."""
-        if not is_path(path):
-            return {}
-        parts = {"train": path}
-        if not self.evaluates_all:
-            parts |= {name: at for name in ("val", "test") if (at := options[f"{name}_path"]) is not None}
-        return {name: find_files(at) for name, at in parts.items()}
-
-    def _read(self, path: Any, files: Mapping[str, list[Path]], options: Any) -> tuple[RawTable, Mapping[str, Tensor]]:
-        """The rows of all files, and which of them are those of files of their own."""
+    def _read(
+        self, parts: Mapping[str, Any], files: Mapping[str, list[Path]], options: Any
+    ) -> tuple[RawTable, Mapping[str, Tensor]]:
+        """All rows, and which of them are those of the tables of other parts."""
         if not files:
-            return raw_table(path), {}
+            raw, sizes = raw_tables(list(parts.values()))
+        elif len(files) == len(parts):
+            raw = read_files(
+                [file for group in files.values() for file in group], self._text(options), options.max_columns
+            )
+            counts = iter(source.num_rows for source in raw.sources)
+            sizes = [sum(next(counts) for _ in group) for group in files.values()]
+        else:
+            raise ValueError(
+                "path, val_path and test_path are files and tables: give all of them as files, or as tables."
+            )
+        if len(parts) == 1:
+            return raw, {}
+        return raw, dict(zip(parts, torch.arange(sum(sizes)).split(sizes), strict=True))
+
+    def _text(self, options: Any) -> TextOptions:
         trained_categories = (
             [] if self.trained is None else [c.name for c in self.trained.columns if c.kind == "category"]
         )
         given_categories = [name for name, kind in self.roles.types.items() if kind == "category"]
-        text = TextOptions(
+        return TextOptions(
             TAB_IN_WORDS.get(options.delimiter, options.delimiter),
             options.decimal,
             options.encoding,
@@ -275,12 +291,6 @@ class TabularDataModule(pl.LightningDataModule):
             (*given_categories, *trained_categories, self.roles.id_column),
             self.roles.target if self.trained is None else self.trained.target,
         )
-        raw = read_files([file for group in files.values() for file in group], text, options.max_columns)
-        if len(files) == 1:
-            return raw, {}
-        counts = iter(source.num_rows for source in raw.sources)
-        sizes = [sum(next(counts) for _ in group) for group in files.values()]
-        return raw, dict(zip(files, torch.arange(sum(sizes)).split(sizes), strict=True))
 
 
 def raw_features(data: Any, schema: dict[str, Any] | None) -> Tensor:
