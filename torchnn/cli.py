@@ -116,30 +116,33 @@ class TorchnnCLI(LightningCLI):
         path = find_checkpoint(wanted, Path(config.trainer.default_root_dir or "."))
         self.checkpoint = read_checkpoint(path, to_continue=subcommand == "fit")
         config.ckpt_path = str(path)
-        another_table = self._adopt_table(config.data, path)
+        another_table = self._is_another_table(config.data, path)
         may_change = frozenset() if subcommand == "fit" else MAY_CHANGE
         if another_table:
             may_change |= OF_ANOTHER_TABLE
         for group, name, value in hyper_parameters(self.checkpoint, path, config, self.given, may_change):
             config[group][name] = value
+        config.data.schema = self.checkpoint["hyper_parameters"].get("schema")
+        if another_table:
+            config.data.part = "all"  # nothing of it was trained on, so nothing has to be left out
         if subcommand == "fit":
             self._take_settings(self.checkpoint, path)
         if wanted != str(path):
             sys.stderr.write(f"torchnn: {subcommand} takes {path}\n")
 
-    def _adopt_table(self, data: Any, path: Path) -> bool:
-        """Let a table be read as the checkpoint's model knows it; whether it is another one than it was trained on."""
+    def _is_another_table(self, data: Any, path: Path) -> bool:
+        """Whether a table is named that the checkpoint was not trained on.
+
+        Raises:
+            CheckpointError: no table is named, and the checkpoint names none.
+        """
         assert self.checkpoint is not None
-        data.schema = self.checkpoint["hyper_parameters"].get("schema")
         trained_on = self.checkpoint.get("datamodule_hyper_parameters", {})
-        if "data.path" not in self.given or plain(data.path) == plain(trained_on.get("path")):
-            if "path" not in trained_on:
-                raise CheckpointError(f"{path} was trained on a table in memory: give --data.path.")
-            return False
-        if self.config.subcommand == "fit":
-            return False
-        data.part = "all"  # nothing of it was trained on, so nothing has to be left out
-        return True
+        if "data.path" in self.given and plain(data.path) != plain(trained_on.get("path")):
+            return bool(self.config.subcommand != "fit")
+        if "path" not in trained_on:
+            raise CheckpointError(f"{path} was trained on a table in memory: give --data.path.")
+        return False
 
     def _take_settings(self, checkpoint: dict[str, Any], path: Path) -> None:
         """Go on with the settings of the checkpoint's run, where this call gives no others."""

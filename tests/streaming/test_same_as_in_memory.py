@@ -124,7 +124,7 @@ def changed(name: str, row: int, value: Any, num_rows: int = 400) -> pa.Table:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("x", float("inf"), r"t\.parquet, row 333 \(counted from 0\), column 'x': inf is no finite number"),
+        ("x", float("inf"), r"t\.parquet, row 333 \(counted from 0\), column 'x': inf is not a finite number"),
         ("y", None, r"t\.parquet, row 333 \(counted from 0\), target 'y' is missing, as in 1 of 400 rows"),
         ("y", "perhaps", "target 'y' has 3 classes"),
         ("weight", -1.0, r"row 333 \(counted from 0\), weight 'weight' is -1.0"),

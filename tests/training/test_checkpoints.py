@@ -62,7 +62,10 @@ def test_a_checkpoint_with_code_is_refused_and_the_code_does_not_run(tmp_path: P
         ({"state_dict": {**WEIGHTS, "more": torch.ones(1)}, "hyper_parameters": {"in_features": 3}}, "Unexpected key"),
         ({"state_dict": {**WEIGHTS, BIAS: 7}, "hyper_parameters": {"in_features": 3}}, "BinaryClassifier"),
         (
-            {"state_dict": {**WEIGHTS, BIAS: torch.full((16,), torch.nan)}, "hyper_parameters": {"in_features": 3}},
+            {
+                "state_dict": {**WEIGHTS, BIAS: torch.full_like(WEIGHTS[BIAS], torch.nan)},
+                "hyper_parameters": {"in_features": 3},
+            },
             f"{BIAS} that are no finite numbers",
         ),
         (torch.ones(3), "no hyper-parameters"),

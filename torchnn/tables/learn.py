@@ -44,13 +44,12 @@ def learn_columns(
     profiles = {name: Profile(name, kinds[name]) for name in values}
     for name, profile in profiles.items():
         profile.update(taken(values[name], rows))
-    limits = roles.keep, roles.max_categories
-    schema = schema_of(profiles, *limits, roles.target, classes, roles.missing, raw.name, remark)
     for name in names:
         if not kinds[name]:
             kind = raw.data.schema.field(name).type
             remark(f"column {short(name)} holds {kind}, which no network takes: dropped; write it as numbers or words.")
-    return schema, values
+    limits = roles.keep, roles.max_categories
+    return schema_of(profiles, *limits, roles.target, classes, roles.missing, raw.name, remark), values
 
 
 def taken(values: Any, rows: Tensor) -> Any:

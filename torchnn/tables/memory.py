@@ -47,6 +47,6 @@ def raw_tables(tables: Sequence[Any]) -> tuple[RawTable, list[int]]:
         TableError: as `raw_table`; or tables whose columns differ.
     """
     own = [raw_table(table).data for table in tables]
-    names = [f"the {nth} table" for nth in ("first", "second", "third")]
+    names = [f"the {nth} table" for nth in ("first", "second", "third")[: len(own)]]
     check_same_columns(own, names)
     return RawTable(joined(own, names)), [table.num_rows for table in own]

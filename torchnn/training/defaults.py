@@ -62,6 +62,14 @@ def steps_per_epoch(trainer: pl.Trainer | None) -> float | None:
     """Optimiser steps of an epoch of a trainer that is about to fit; infinite for a loader without a length."""
     if trainer is None:
         return None
-    _ = trainer.estimated_stepping_batches  # sets the loaders up, if they are not yet
-    batches = trainer.num_training_batches
+    data: Any = getattr(trainer, "datamodule", None)
+    loader: Any = None if data is None else data.train_dataloader()
+    limit = trainer.limit_train_batches
+    if hasattr(loader, "__len__"):
+        # Asked for its own estimate, Lightning sets the loaders up, and a resumed run would begin its epoch anew.
+        length = len(loader)
+        batches: float = min(length, limit) if isinstance(limit, int) else int(length * limit)
+    else:
+        _ = trainer.estimated_stepping_batches
+        batches = trainer.num_training_batches
     return math.inf if math.isinf(batches) else math.ceil(batches / trainer.accumulate_grad_batches)
