@@ -10,7 +10,17 @@ import torchnn
 PACKAGE = Path(torchnn.__file__).parent
 FLOORS = [
     *("ops", "functional", "modules", "convert", "cli_errors", "check", "explain", "tables", "training", "sklearn"),
-    *("cli_parser", "cli_resume", "cli_explain", "cli_export", "cli", "__main__"),
+    *(
+        "cli_checks",
+        "cli_folds",
+        "cli_parser",
+        "cli_resume",
+        "cli_checkpoint",
+        "cli_explain",
+        "cli_export",
+        "cli",
+        "__main__",
+    ),
 ]
 
 

@@ -9,24 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import yaml
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 
+from torchnn.cli_checkpoint import CheckpointCLI
+from torchnn.cli_checks import REPORTED, folds_of, judge_in_its_direction, refuse_empty_runs
 from torchnn.cli_errors import cannot_write, fail, options, with_flag
+from torchnn.cli_folds import FoldResult, cross_validate
 from torchnn.cli_parser import OneSentenceParser
 from torchnn.cli_resume import (
     DATA_DECIDES,
-    MAY_CHANGE,
-    OF_ANOTHER_TABLE,
-    flat,
-    hyper_parameters,
-    plain,
-    resumed_settings,
     settings_of,
 )
 from torchnn.tables import TableError
@@ -38,7 +34,7 @@ from torchnn.training.callbacks import (
     last_checkpoint,
     run_folder,
 )
-from torchnn.training.checkpoints import CheckpointError, find_checkpoint, read_checkpoint
+from torchnn.training.checkpoints import CheckpointError
 from torchnn.training.classifier import BinaryClassifier
 from torchnn.training.data import TabularDataModule
 from torchnn.training.defaults import EARLY_STOPPING, MAX_EPOCHS
@@ -48,10 +44,6 @@ from torchnn.training.report import TestReport
 from torchnn.training.resume import EarlyStopping, TrainingState
 from torchnn.training.savers import BestCheckpoint, LastCheckpoint
 
-REPORTED = ("accuracy", "auroc", "log_loss", "average_precision", "f1", "calibration_error")
-MONITORED = ("val_loss", "train_loss", *(f"val_{name}" for name in REPORTED))
-BETTER_WHEN_HIGH = ("accuracy", "auroc", "average_precision", "f1")
-STAGES = {"fit": ("train", "test"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 HARMLESS = (
     r".*smaller than the logging interval.*",  # nothing is logged by step, so a short epoch loses nothing
     r".*dirpath has changed from.*",  # a later run never writes into the folder of an earlier one
@@ -65,10 +57,15 @@ ONE_SENTENCE = (
     *(CheckpointError, CheckpointWriteError, ScheduleError, TableError),
     *(TrainingDivergedError, MisconfigurationException),
 )
+DESCRIPTION = (
+    "Train and use a classifier; `torchnn check --help`: prove a hand-written backward; `torchnn explain --help`: see "
+    "backpropagation happen; `torchnn export --help`: write ONNX. Class names in arguments and --config are code of "
+    "your own; checkpoints and tables never name any."
+)
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)  # of a state
 
 
-class TorchnnCLI(LightningCLI):
+class TorchnnCLI(CheckpointCLI):
     """fit, validate, test and predict, with the defaults, the checks and the report of torchnn."""
 
     model: BinaryClassifier
@@ -100,64 +97,6 @@ class TorchnnCLI(LightningCLI):
         for source, target in DATA_DECIDES.items():
             parser.link_arguments(f"data.{source}", f"model.{target}", apply_on="instantiate")
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)
-        given = parser.parse_args(args, defaults=False)[self.config.subcommand]
-        self.given = dict(flat(given.as_dict()))
-
-    def _parse_ckpt_path(self) -> None:
-        """Resolve --ckpt_path, refuse a file that is not safe or does not fit, and take its hyper-parameters."""
-        subcommand = self.config.subcommand
-        config = self.config[subcommand]
-        wanted = config.get("ckpt_path") or (None if subcommand == "fit" else "best")
-        self.checkpoint: dict[str, Any] | None = None
-        if wanted is None:
-            return
-        path = find_checkpoint(wanted, Path(config.trainer.default_root_dir or "."))
-        self.checkpoint = read_checkpoint(path, to_continue=subcommand == "fit")
-        config.ckpt_path = str(path)
-        another_table = self._is_another_table(config.data, path)
-        may_change = frozenset() if subcommand == "fit" else MAY_CHANGE
-        if another_table:
-            may_change |= OF_ANOTHER_TABLE
-        for group, name, value in hyper_parameters(self.checkpoint, path, config, self.given, may_change):
-            config[group][name] = value
-        config.data.schema = self.checkpoint["hyper_parameters"].get("schema")
-        if another_table:
-            config.data.part = "all"  # nothing of it was trained on, so nothing has to be left out
-        if subcommand == "fit":
-            self._take_settings(self.checkpoint, path)
-        if wanted != str(path):
-            sys.stderr.write(f"torchnn: {subcommand} takes {path}\n")
-
-    def _is_another_table(self, data: Any, path: Path) -> bool:
-        """Whether a table is named that the checkpoint was not trained on.
-
-        Raises:
-            CheckpointError: no table is named, and the checkpoint names none.
-        """
-        assert self.checkpoint is not None
-        trained_on = self.checkpoint.get("datamodule_hyper_parameters", {})
-        if "data.path" in self.given and plain(data.path) != plain(trained_on.get("path")):
-            return bool(self.config.subcommand != "fit")
-        if "path" not in trained_on:
-            raise CheckpointError(f"{path} was trained on a table in memory: give --data.path.")
-        return False
-
-    def _take_settings(self, checkpoint: dict[str, Any], path: Path) -> None:
-        """Go on with the settings of the checkpoint's run, where this call gives no others."""
-        used = dict(flat(self._plain_config()))
-        nested: dict[str, Any] = {}
-        for name, value in resumed_settings(checkpoint, path, self.given, used).items():
-            *groups, argument = name.split(".")
-            (nested.setdefault(groups[0], {}) if groups else nested)[argument] = value
-        self.config = self.parser.parse_object({"fit": nested}, self.config)
-
-    def _plain_config(self) -> dict[str, Any]:
-        """The arguments of this call as a file would hold them."""
-        text = self.parser.dump(self.config, skip_link_targets=False, skip_none=False, format="yaml")
-        return dict(yaml.safe_load(text)[self.config.subcommand])
-
     def _set_seed(self) -> None:
         try:
             super()._set_seed()
@@ -172,25 +111,14 @@ class TorchnnCLI(LightningCLI):
             self.prediction_file = PredictionFile(Path(output)) if output else None
         except ValueError as error:
             fail(f"--output {error}")
-        if config.trainer.barebones:
-            fail("--trainer.barebones switches off the metrics that torchnn reports: leave it out.")
-        if config.trainer.max_epochs == 0 or config.trainer.max_steps == 0:
-            fail("--trainer.max_epochs and --trainer.max_steps 0 would train nothing: give 1 or more.")
-        for stage in STAGES[self.config.subcommand]:
-            if config.trainer[f"limit_{stage}_batches"] == 0:
-                fail(f"--trainer.limit_{stage}_batches 0 leaves nothing to {self.config.subcommand}: give 1 or more.")
+        refuse_empty_runs(config, self.config.subcommand)
         for group in ("early_stopping", "checkpoint"):
-            monitor = config[group].monitor
-            if monitor not in MONITORED:
-                fail(f"--{group}.monitor is {monitor!r}: choose one of {', '.join(MONITORED)}.")
-            if config.trainer.limit_val_batches == 0 and monitor != "train_loss":
-                fail(f"--trainer.limit_val_batches 0 leaves no {monitor}: set --{group}.monitor train_loss too.")
-            better = "max" if monitor.removeprefix("val_") in BETTER_WHEN_HIGH else "min"
-            if f"{group}.mode" in self.given and config[group].mode != better:
-                fail(f"--{group}.mode {config[group].mode} would keep the worst {monitor}: leave it out.")
-            config[group].mode = better
+            judge_in_its_direction(config, group, self.given)
+        self.folds = folds_of(config, self.config.subcommand)
 
     def instantiate_classes(self) -> None:
+        if self.folds:
+            return  # each of them instantiates its own
         try:
             super().instantiate_classes()
         except MisconfigurationException as error:
@@ -199,17 +127,6 @@ class TorchnnCLI(LightningCLI):
             fail(with_flag(str(error), options(self._parser(self.config.subcommand))))
         if self.checkpoint is not None:
             self._check_same_table()
-
-    def _check_same_table(self) -> None:
-        """Refuse held-out rows of a table that is no longer what the checkpoint was trained on."""
-        assert self.checkpoint is not None
-        trained = self.checkpoint.get("datamodule_hyper_parameters", {}).get("fingerprint")
-        given = self.datamodule.hparams.get("fingerprint")
-        if not self.datamodule.evaluates_all and trained != given:
-            raise CheckpointError(
-                f"{self.datamodule.hparams['path']} has changed since the checkpoint was trained on it, so nobody "
-                "knows which rows were held out: give --data.part all to take all of them, or the table as it was."
-            )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self._get(self.config_init, "trainer")
@@ -242,6 +159,9 @@ class TorchnnCLI(LightningCLI):
         return super()._instantiate_trainer(config, callbacks)
 
     def _run_subcommand(self, subcommand: str) -> None:
+        if self.folds:
+            cross_validate(self.words, self.folds, run_of_a_fold)
+            return
         try:
             super()._run_subcommand(subcommand)
         except SystemExit:
@@ -290,17 +210,46 @@ class TorchnnCLI(LightningCLI):
             )
         return parser
 
+    def reported(self, stage: str) -> dict[str, float]:
+        """The metrics of a stage that a person is told of."""
+        return {name: float(self.trainer.callback_metrics[f"{stage}_{name}"]) for name in REPORTED}
+
     def _report(self, stage: str) -> None:
         if not self.trainer.is_global_zero:
             return
         if self._get(self.config, "trainer").fast_dev_run:
             print("dry run: every stage ran on one batch, nothing was kept")
             return
-        for name in REPORTED:
-            print(f"{name} {float(self.trainer.callback_metrics[f'{stage}_{name}']):.4f}")
         folder = run_folder(self.trainer)
-        if folder is not None:
-            print(f"run {folder}")
+        lines = [f"{name} {value:.4f}" for name, value in self.reported(stage).items()]
+        lines += [] if folder is None else [f"run {folder}"]
+        print(*lines, sep=" " if self.is_a_fold else "\n")
+
+    @property
+    def is_a_fold(self) -> bool:
+        """Whether this run is one of a cross-validation."""
+        return self.subcommand == "fit" and self._get(self.config, "data").fold is not None
+
+
+def run_of_a_fold(words: list[str]) -> FoldResult:
+    """Carry out a command that trains, and tell what it reached."""
+    done = run(words)
+    return FoldResult(done.reported("test"), run_folder(done.trainer))
+
+
+def run(args: list[str] | None) -> TorchnnCLI:
+    """Carry out a command; errors are raised as they are."""
+    return TorchnnCLI(
+        BinaryClassifier,
+        TabularDataModule,
+        args=args,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        parser_class=OneSentenceParser,
+        parser_kwargs={"prog": "torchnn", "description": DESCRIPTION, "version": version("torchnn")},
+        trainer_defaults={"max_epochs": MAX_EPOCHS, "num_sanity_val_steps": 0, "deterministic": "warn"},
+    )
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -317,23 +266,7 @@ def main(args: Sequence[str] | None = None) -> None:
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=message)
     try:
-        TorchnnCLI(
-            BinaryClassifier,
-            TabularDataModule,
-            args=None if args is None else list(args),
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            parser_class=OneSentenceParser,
-            parser_kwargs={
-                "prog": "torchnn",
-                "description": "Train and use a classifier; `torchnn check --help`: prove a hand-written backward; "
-                "`torchnn explain --help`: see backpropagation happen; `torchnn export --help`: write ONNX. "
-                "Class names in arguments and --config are code of your own; checkpoints and tables never name any.",
-                "version": version("torchnn"),
-            },
-            trainer_defaults={"max_epochs": MAX_EPOCHS, "num_sanity_val_steps": 0, "deterministic": "warn"},
-        )
+        run(None if args is None else list(args))
     except ONE_SENTENCE as error:
         fail(str(error))
     except OSError as error:

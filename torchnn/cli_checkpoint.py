@@ -1,0 +1,88 @@
+"""Lightning's command line with a checkpoint that decides what flags of the same name cannot."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from torchnn.cli_resume import MAY_CHANGE, OF_ANOTHER_TABLE, flat, hyper_parameters, plain, resumed_settings
+from torchnn.training.checkpoints import CheckpointError, find_checkpoint, read_checkpoint
+from torchnn.training.data import TabularDataModule
+
+
+class CheckpointCLI(LightningCLI):
+    """Reads --ckpt_path before anything is instantiated, and takes from it what this call does not decide."""
+
+    datamodule: TabularDataModule
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)
+        given = parser.parse_args(args, defaults=False)[self.config.subcommand]
+        self.given = dict(flat(given.as_dict()))
+        self.words = sys.argv[1:] if args is None else list(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Resolve --ckpt_path, refuse a file that is not safe or does not fit, and take its hyper-parameters."""
+        subcommand = self.config.subcommand
+        config = self.config[subcommand]
+        wanted = config.get("ckpt_path") or (None if subcommand == "fit" else "best")
+        self.checkpoint: dict[str, Any] | None = None
+        if wanted is None:
+            return
+        path = find_checkpoint(wanted, Path(config.trainer.default_root_dir or "."))
+        self.checkpoint = read_checkpoint(path, to_continue=subcommand == "fit")
+        config.ckpt_path = str(path)
+        another_table = self._is_another_table(config.data, path)
+        may_change = frozenset() if subcommand == "fit" else MAY_CHANGE
+        if another_table:
+            may_change |= OF_ANOTHER_TABLE
+        for group, name, value in hyper_parameters(self.checkpoint, path, config, self.given, may_change):
+            config[group][name] = value
+        config.data.schema = self.checkpoint["hyper_parameters"].get("schema")
+        if another_table:
+            config.data.part = "all"  # nothing of it was trained on, so nothing has to be left out
+        if subcommand == "fit":
+            self._take_settings(self.checkpoint, path)
+        if wanted != str(path):
+            sys.stderr.write(f"torchnn: {subcommand} takes {path}\n")
+
+    def _is_another_table(self, data: Any, path: Path) -> bool:
+        """Whether a table is named that the checkpoint was not trained on.
+
+        Raises:
+            CheckpointError: no table is named, and the checkpoint names none.
+        """
+        assert self.checkpoint is not None
+        trained_on = self.checkpoint.get("datamodule_hyper_parameters", {})
+        if "data.path" in self.given and plain(data.path) != plain(trained_on.get("path")):
+            return bool(self.config.subcommand != "fit")
+        if "path" not in trained_on:
+            raise CheckpointError(f"{path} was trained on a table in memory: give --data.path.")
+        return False
+
+    def _take_settings(self, checkpoint: dict[str, Any], path: Path) -> None:
+        """Go on with the settings of the checkpoint's run, where this call gives no others."""
+        used = dict(flat(self._plain_config()))
+        nested: dict[str, Any] = {}
+        for name, value in resumed_settings(checkpoint, path, self.given, used).items():
+            *groups, argument = name.split(".")
+            (nested.setdefault(groups[0], {}) if groups else nested)[argument] = value
+        self.config = self.parser.parse_object({"fit": nested}, self.config)
+
+    def _plain_config(self) -> dict[str, Any]:
+        """The arguments of this call as a file would hold them."""
+        text = self.parser.dump(self.config, skip_link_targets=False, skip_none=False, format="yaml")
+        return dict(yaml.safe_load(text)[self.config.subcommand])
+
+    def _check_same_table(self) -> None:
+        """Refuse held-out rows of a table that is no longer what the checkpoint was trained on."""
+        assert self.checkpoint is not None
+        trained = self.checkpoint.get("datamodule_hyper_parameters", {}).get("fingerprint")
+        given = self.datamodule.hparams.get("fingerprint")
+        if not self.datamodule.evaluates_all and trained != given:
+            raise CheckpointError(
+                f"{self.datamodule.hparams['path']} has changed since the checkpoint was trained on it, so nobody "
+                "knows which rows were held out: give --data.part all to take all of them, or the table as it was."
+            )
