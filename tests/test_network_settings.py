@@ -294,15 +294,12 @@ def test_fake_cuda_tensors_go_through_the_whole_pass(
             plan = Plan((*HIDDEN, "sigmoid"), loss, reduction, block_rows, (True,) * 7)
             labels = (None,) * 3 if loss is None else (cuda(ROWS, 2), cuda(ROWS, 2), None)
             parameters = [*(cuda(m, n) for n, m in pairwise(SIZES)), *map(cuda, SIZES[1:])]
-            saved: list[Tensor] = []
+            value, *outputs = NetworkFunction.forward(plan, cuda(ROWS, 3), *labels, *parameters)
+            saved = cuda(ROWS, 3), *labels, *parameters, *outputs
             ctx = SimpleNamespace(
-                needs_input_grad=(False, True, False, False, False, *[True] * 6),
-                saved_tensors=saved,
-                save_for_backward=lambda *tensors, saved=saved: saved.extend(tensors),
-                set_materialize_grads=lambda _: None,
+                plan=plan, saved_tensors=saved, needs_input_grad=(False, True, False, False, False, *[True] * 6)
             )
-            value, output = NetworkFunction.forward(ctx, plan, cuda(ROWS, 3), *labels, *parameters)
-            for grad_loss, grad_output in ((value, None), (value, output), (None, output)):
+            for grad_loss, grad_output in ((value, None), (value, outputs[0]), (None, outputs[0])):
                 if grad_loss is None and grad_output is None:
                     continue
                 grads = NetworkFunction.backward(ctx, grad_loss, grad_output)

@@ -34,10 +34,9 @@ is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
 DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
 
-# Chosen by timing `block_rows` on two cores with 32 MiB of last-level cache. Small blocks spend their time starting
-# operations, those of 16-bit products most of all.
-SHARE_OF_CACHE = 1 / 4
-SHARE_OF_CACHE_16_BIT = 1 / 2
+# Chosen by `python -m experiments.benchmark --only block-rows` on two cores with 32 MiB of last-level cache. Small
+# blocks spend their time starting operations; larger ones gain little or lose, and take more memory.
+SHARE_OF_CACHE = 1 / 2
 FEWEST_ROWS = 1024
 USUAL_CACHE = 32 * 2**20  # bytes, where the system does not tell
 WORKSPACE_BESIDE_CPU = 48 * 2**20  # bytes; a GPU wants larger blocks; not measured
@@ -79,8 +78,8 @@ def whole_network(
     if plan is None:
         return None
     if input.dim() == 2 and weight is None and pos_weight is None and not is_autocast:
-        result: tuple[Any, Tensor] = apply_network(plan, *given)
-        return result
+        value, output, *_ = apply_network(plan, *given)
+        return value, output
     return by_rows(plan, *given)
 
 
@@ -94,7 +93,7 @@ def by_rows(
     if target is not None:
         weight, pos_weight = as_rows(weight, target, shape), as_rows(pos_weight, target, shape)
     with autocast_off(x):
-        value, output = apply_network(plan, x, target, weight, pos_weight, *parameters)
+        value, output, *_ = apply_network(plan, x, target, weight, pos_weight, *parameters)
     if len(shape) != 2:
         output = output.reshape(shape)
         value = value.reshape(shape) if value is not None and plan.reduction == "none" else value
@@ -127,7 +126,7 @@ def plan_of(
     """
     is_autocast, needs_gradients, may_choose = mode
     x, target, weight, pos_weight, *parameters = [
-        d and Described(*d[:-1], needs_gradients and d[-1]) for d in described
+        None if d is None else Described(*d)._replace(requires_grad=needs_gradients and d[-1]) for d in described
     ]
     num_layers = len(activations)
     weights, biases = [w for w in parameters[:num_layers] if w], parameters[num_layers:]
@@ -211,8 +210,7 @@ def rows_of_a_block(num_rows: int, sizes: tuple[int, ...], itemsize: int, device
     """
     if waits and num_rows * itemsize * sum(sizes[1:-1]) <= MOST_ACTIVATIONS_KEPT:
         return num_rows
-    share = SHARE_OF_CACHE_16_BIT if itemsize == 2 else SHARE_OF_CACHE
-    workspace = share * cache_bytes() if device == "cpu" else WORKSPACE_BESIDE_CPU
+    workspace = SHARE_OF_CACHE * cache_bytes() if device == "cpu" else WORKSPACE_BESIDE_CPU
     most = max(FEWEST_ROWS, int(workspace / bytes_of_a_row(sizes, itemsize)))
     return most if num_rows <= most else math.ceil(num_rows / math.ceil(num_rows / most))
 

@@ -158,9 +158,8 @@ class NetworkFunction(Function):
     Forward:   z[l] = a[l−1] W[l]ᵀ + b[l],  a[l] = g[l](z[l]) for l = 1 … L;  J = reduction of 𝓛(a[L], y)
     Backward:  δ[L] = ∂J/∂z[L] (a[L] − y where σ' cancels);  ∂J/∂W[l] = δ[l]ᵀ a[l−1],  ∂J/∂b[l] = Σ_rows δ[l],
                δ[l−1] = (δ[l] W[l]) ⊙ g'[l−1](z[l−1]),  ∂J/∂x = δ[1] W[1]
-    Saved:     x, y, w, p, W, b, a[L]; of one block also a[1] … a[L−1] and δ[L], of many the gradients. They are not
-               differentiated: a second order starts from x again (`network_backward`). So forward and context are
-               one; no transform gets here
+    Saved:     x, y, w, p, W, b, a[L]; of one block also a[1] … a[L−1] and δ[L], of many the gradients: outputs too,
+               which nobody differentiates
     Shapes:    x (rows, n[0]), y, w, p and a[L] (rows, n[L]); J () or (rows, n[L])
     Raises:    nothing; `functional` passes only what fits together
     Reference: derivation.md, sections 4 and 7
@@ -168,16 +167,9 @@ class NetworkFunction(Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        plan: Plan,
-        x: Tensor,
-        target: Tensor | None,
-        weight: Tensor | None,
-        pos_weight: Tensor | None,
-        *parameters: Any,
-    ) -> tuple[Tensor | None, Tensor]:
+        plan: Plan, x: Tensor, target: Tensor | None, weight: Tensor | None, pos_weight: Tensor | None, *parameters: Any
+    ) -> tuple[Tensor | None, ...]:
         labels = target, weight, pos_weight
-        kept: Sequence[Tensor | None]
         if x.shape[0] > plan.block_rows:
             loss, output, kept = blocks_forward(plan, x, labels, parameters)
         else:
@@ -190,13 +182,17 @@ class NetworkFunction(Function):
                 loss = loss.sum().mul_(scale)
         if loss is not None and target is not None and loss.dtype != target.dtype:
             loss = loss.to(target.dtype)
-        ctx.plan = plan
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, target, weight, pos_weight, *parameters, output, *kept)
-        return loss, output
+        return loss, output, *kept
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor | None, grad_output: Tensor | None) -> Any:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor | None, ...]) -> None:
+        ctx.plan = inputs[0]
+        ctx.mark_non_differentiable(*[t for t in outputs[2:] if t is not None])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[1:], *outputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor | None, grad_output: Tensor | None, *_: None) -> Any:
         plan, saved, needs = ctx.plan, ctx.saved_tensors, ctx.needs_input_grad
         if grad_loss is None and grad_output is None:
             return (None,) * len(needs)
