@@ -14,16 +14,20 @@ from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
 from .accuracy import measure_accuracy
 from .contenders import EAGER, OURS, WrongGradientError
-from .measure import measure_autocast, measure_point, measure_without_loss, why_busy
+from .measure import measure_autocast, measure_block_rows, measure_point, measure_without_loss, why_busy
 from .memory import BATCHES, MemoryMeasurementError, available_bytes, measure_memory, why_no_memory
 from .problems import DEEP, GRID_BATCHES, GRID_SIZES, THREADS, Point, why_too_large
 from .report import NOT_A_RESULT, Findings, show, write
 
 DESCRIPTION = "Measure a training step of torchnn against autograd and the other ways to the same gradients."
-PARTS = ("autocast", "grid", "without-loss", "memory", "accuracy", "training", "streaming", "large-table")
+PARTS = (
+    *("autocast", "grid", "without-loss", "block-rows", "memory", "accuracy", "training"),
+    *("streaming", "large-table"),
+)
 RESULTS = Path(__file__).parent / "results"
 AUTOCAST_POINT = Point(DEEP, 65536)
 POINTS_WITHOUT_LOSS = [Point(sizes, batch) for sizes in GRID_SIZES[:4] for batch in GRID_BATCHES[2:]]
+POINTS_OF_BLOCKS = [Point(sizes, 16384) for sizes in GRID_SIZES[1:5]]
 WIDTH_OF_A_FILE = 120
 PROGRESS = SpinnerColumn(), "{task.description}", TimeElapsedColumn()
 FAILED, BAD_ARGUMENT, NOISY, INTERRUPTED = 1, 2, 3, 130
@@ -103,6 +107,12 @@ def run(options: argparse.Namespace, progress: Progress) -> Findings:
         for point in POINTS_WITHOUT_LOSS:
             tell(f"without a loss: {point.name}")
             findings.without_loss.append(measure_without_loss(point, budget))
+    if "block-rows" in parts:
+        for point in POINTS_OF_BLOCKS:
+            tell(f"rows of a block: {point.name}")
+            findings.block_rows.append(measure_block_rows(point, budget))
+        tell(f"rows of a block, bfloat16: {AUTOCAST_POINT.name}")
+        findings.block_rows_bfloat16.append(measure_block_rows(AUTOCAST_POINT, budget, bfloat16=True))
     if "memory" in parts:
         for batch in BATCHES:
             for name in (OURS, EAGER):

@@ -15,17 +15,18 @@ from torch import Tensor, nn
 
 import torchnn
 
-from .others import jax_step, products_step, scikit_learn_step
+from .others import jax_step, own_products_step, products_step, scikit_learn_step
 from .problems import Problem
 from .unavailable import UnavailableError
 
 EAGER, AGAIN, OURS = "eager", "eager again", "torchnn"
-MICRO, COMPILE, SKLEARN, JAX, PRODUCTS = (
+MICRO, COMPILE, SKLEARN, JAX, PRODUCTS, OWN_PRODUCTS = (
     "micro-batched eager",
     "torch.compile",
     "scikit-learn",
     "JAX",
-    "matrix products alone",
+    "torch's matrix products alone",
+    "torchnn's matrix products alone",
 )
 MICRO_BATCHES = (256, 512, 1024, 2048, 4096)
 ROWS_OF_A_TRIAL = 8192
@@ -176,6 +177,27 @@ def products(problem: Problem) -> Contender:
     return Contender(PRODUCTS, products_step(problem), None)
 
 
+def own_products(problem: Problem) -> Contender:
+    return Contender(OWN_PRODUCTS, own_products_step(problem), None)
+
+
+def in_blocks(
+    problem: Problem, rows: int, context: Callable[[], AbstractContextManager[object]] = nothing
+) -> Contender:
+    """torchnn with blocks of so many rows."""
+    network = torchnn.MLP(problem.point.sizes)
+    parameters = with_parameters(network, problem.parameters)
+    weights, biases = parameters[::2], parameters[1::2]
+
+    def step() -> None:
+        forget(parameters)
+        with context():
+            loss, _ = torchnn.functional.mlp_loss(problem.x, problem.y, weights, biases, block_rows=rows)
+        loss.backward()
+
+    return Contender(f"blocks of {rows:,} rows", step, gradients_of(parameters))
+
+
 CONTENDERS: dict[str, Callable[[Problem], Contender]] = {
     EAGER: eager,
     OURS: ours,
@@ -185,6 +207,7 @@ CONTENDERS: dict[str, Callable[[Problem], Contender]] = {
     SKLEARN: scikit_learn,
     JAX: jax,
     PRODUCTS: products,
+    OWN_PRODUCTS: own_products,
 }
 FAST_POINTS_ONLY = frozenset({COMPILE, SKLEARN, JAX})
 

@@ -22,6 +22,8 @@ from .contenders import (
     bfloat16_autocast,
     check_gradients,
     eager,
+    in_blocks,
+    nothing,
     ours,
     sequential,
     without_loss,
@@ -32,6 +34,7 @@ from .unavailable import UnavailableError
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 41
 SHORTEST_TIMING = 5e-3  # seconds; below it the clock and the scheduler are in the number
 SLOW_STEP = 2.0  # seconds
+BLOCK_ROWS = (512, 1024, 2048, 4096, 8192)
 QUIET_RATIOS = (0.95, 1.05)
 MOST_NOISY = 0.1
 MOST_LOAD = 0.5
@@ -139,6 +142,14 @@ def measure_autocast(point: Point, budget: float) -> Measured:
     ]
     for contender in contenders:
         check_gradients(contender, expected, TOLERANCE_OF_BFLOAT16)
+    return measure_twice_if_noisy(point, {}, lambda: timed_rounds(contenders, budget))
+
+
+def measure_block_rows(point: Point, budget: float, bfloat16: bool = False) -> Measured:
+    """torchnn with blocks of several numbers of rows, and with the number that it chooses."""
+    problem, context = make_problem(point), bfloat16_autocast if bfloat16 else nothing
+    contenders = [eager(problem, EAGER, context), ours(problem, context), eager(problem, AGAIN, context)]
+    contenders += [in_blocks(problem, rows, context) for rows in BLOCK_ROWS]
     return measure_twice_if_noisy(point, {}, lambda: timed_rounds(contenders, budget))
 
 

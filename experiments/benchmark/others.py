@@ -67,8 +67,38 @@ def jax_step(problem: Problem) -> tuple[Callable[[], object], Callable[[], list[
     return step, gradients
 
 
+def own_products_step(problem: Problem) -> Callable[[], object]:
+    """The products of the pass and nothing else, by blocks of torchnn's rows and by the library that it chooses."""
+    try:
+        from torchnn.functional._whole_network import rows_of_a_block
+        from torchnn.ops.network_products import products_of_layers
+    except ImportError as error:
+        raise UnavailableError("torchnn no longer says how it takes its products") from error
+
+    x, weights, biases = problem.x, problem.parameters[::2], problem.parameters[1::2]
+    sizes = problem.point.sizes
+    rows = min(len(x), rows_of_a_block(len(x), sizes, x.element_size(), "cpu", waits=False))
+    layers = list(zip(products_of_layers(rows, sizes, x.dtype, "cpu"), weights, biases, strict=True))
+    delta_of_output = torch.randn(rows, len(weights[-1]))
+    sums = [torch.zeros_like(weight) for weight in weights]
+
+    def step() -> None:
+        for start in range(0, len(x), rows):
+            a = [x[start : start + rows]]
+            for products, weight, bias in layers:
+                a.append(products.forward(a[-1], weight, bias))
+            delta = delta_of_output[: len(a[0])]
+            for layer in reversed(range(len(layers))):
+                products, weight, _ = layers[layer]
+                products.backward_weight(delta, a[layer], sums[layer] if start else None)
+                if layer:
+                    delta = products.backward_input(delta, weight)
+
+    return step
+
+
 def products_step(problem: Problem) -> Callable[[], object]:
-    """The matrix products of the pass and nothing else, by blocks of torchnn's rows, into rooms that are kept."""
+    """The same by torch's own products, into rooms that are kept."""
     try:
         from torchnn.functional._whole_network import rows_of_a_block
     except ImportError as error:

@@ -29,6 +29,8 @@ class Findings:
     grid: list[Measured] = field(default_factory=list)
     autocast: list[Measured] = field(default_factory=list)
     without_loss: list[Measured] = field(default_factory=list)
+    block_rows: list[Measured] = field(default_factory=list)
+    block_rows_bfloat16: list[Measured] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
     accuracy: list[Accuracy] = field(default_factory=list)
     training: Rows = field(default_factory=list)
@@ -38,7 +40,13 @@ class Findings:
 
     @property
     def is_result(self) -> bool:
-        return is_result([*self.grid, *self.autocast, *self.without_loss])
+        return is_result(self.timed)
+
+    @property
+    def timed(self) -> list[Measured]:
+        """All points that are judged for noise."""
+        blocks = [*self.block_rows, *self.block_rows_bfloat16]
+        return [*self.autocast, *self.grid, *self.without_loss, *blocks]
 
 
 def show(console: Console, findings: Findings) -> None:
@@ -51,6 +59,12 @@ def show(console: Console, findings: Findings) -> None:
         console.print(table_of(findings.autocast, "Speed against eager, both under bfloat16 autocast", names))
     if findings.without_loss:
         console.print(table_of(findings.without_loss, "The network without a loss, against eager", [OURS, AGAIN]))
+    for measured, title in (
+        (findings.block_rows, "Speed against eager by rows of a block; torchnn chooses"),
+        (findings.block_rows_bfloat16, "The same, all under bfloat16 autocast"),
+    ):
+        if measured:
+            console.print(table_of(measured, title, [name for name in measured[0].names if name not in (EAGER, AGAIN)]))
     if findings.memory:
         console.print(memory_table(findings.memory))
     if findings.accuracy:
@@ -107,12 +121,14 @@ def write(folder: Path, findings: Findings) -> list[str]:
     """Write the files of a run and return their names; of a noisy run only `noisy.csv`."""
     files: dict[str, Writer] = {}
     if not findings.is_result:
-        files["noisy.csv"] = csv_writer(speed_rows([*findings.autocast, *findings.grid, *findings.without_loss]))
+        files["noisy.csv"] = csv_writer(speed_rows(findings.timed))
     else:
         tables = {
             "results.csv": speed_rows(findings.grid),
             "autocast.csv": speed_rows(findings.autocast),
             "without_loss.csv": speed_rows(findings.without_loss),
+            "block_rows.csv": speed_rows(findings.block_rows),
+            "block_rows_bfloat16.csv": speed_rows(findings.block_rows_bfloat16),
             "memory.csv": memory_rows(findings.memory),
             "accuracy.csv": accuracy_rows(findings.accuracy),
             "training.csv": [{**row, **where()} for row in findings.training],

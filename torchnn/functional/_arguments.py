@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch._C._functorch import TransformType
 from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
-from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import Function
 from torch.overrides import handle_torch_function, has_torch_function
 
@@ -56,10 +55,10 @@ def apply(function: type[Function], traceable: type[Function], *args: Any) -> Te
     return output
 
 
-def apply_plainly(function: type[Function], *args: Any) -> Any:
-    """`function.apply(*args)` of a call that no transform sees, without the slow binding of arguments to names."""
+def plain_apply(function: type[Function]) -> Callable[..., Any]:
+    """`function.apply` for calls that no transform sees, without the slow binding of arguments to names."""
     unbound: Any = super(Function, function)
-    return unbound.apply(*unwrap_dead_wrappers(args))
+    return unbound.apply  # type: ignore[no-any-return]
 
 
 def _forward_mode_is_nested() -> bool:

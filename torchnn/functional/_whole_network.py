@@ -11,28 +11,32 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
 from torchnn.functional._arguments import (
     REDUCTIONS,
-    apply_plainly,
     broadcasts,
     float32_precision,
     lower_precision,
+    plain_apply,
 )
 from torchnn.ops._support import autocast_is_on, autocast_off
 from torchnn.ops.loss import LOW_PRECISION, at_least_float32
 from torchnn.ops.network import NetworkFunction
 from torchnn.ops.network_loss import LOSSES, cancels
 from torchnn.ops.network_plan import Plan, bytes_of_a_row
+from torchnn.ops.network_products import products_of_layers
+
+apply_network = plain_apply(NetworkFunction)
+is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
 PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
 DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
 
-# Chosen by timing `block_rows` on two cores with 32 MiB of last-level cache. Small blocks spend their time starting
-# operations, those of 16-bit products most of all.
-SHARE_OF_CACHE = 1 / 4
-SHARE_OF_CACHE_16_BIT = 1 / 2
+# Chosen by `python -m experiments.benchmark --only block-rows` on two cores with 32 MiB of last-level cache. Small
+# blocks spend their time starting operations; larger ones gain little or lose, and take more memory.
+SHARE_OF_CACHE = 1 / 2
 FEWEST_ROWS = 1024
 USUAL_CACHE = 32 * 2**20  # bytes, where the system does not tell
 WORKSPACE_BESIDE_CPU = 48 * 2**20  # bytes; a GPU wants larger blocks; not measured
@@ -55,35 +59,44 @@ def whole_network(
     block_rows: int | None = None,
 ) -> tuple[Any, Tensor] | None:
     """Loss and output in one pass, or None where the pass is not for this call or the arguments do not fit together."""
-    given = input, target, weight, pos_weight, *weights, *biases
-    if any(type(name) not in (str, type(None)) for name in (loss, reduction)):  # what is kept of calls has to be hashed
+    given: tuple[Any, ...] = input, target, weight, pos_weight, *weights, *biases
+    if not (is_plain_eager() and PLAIN.issuperset(map(type, given)) and input is not None):
         return None
-    if input is None or not (is_plain_eager() and PLAIN.issuperset(map(type, given))):
+    if True in [t is not None and is_wrapped(t) for t in given]:  # a transform is over, and left its wrapper behind
+        given = unwrap_dead_wrappers(given)
+        input, target, weight, pos_weight = given[:4]
+    if type(reduction) is not str or not (loss is None or type(loss) is str):  # what is kept of calls has to be hashed
         return None
-    x, parameters, is_autocast, needs_gradients = input, [*weights, *biases], False, torch.is_grad_enabled()
-    if autocast_is_on(x.device.type):
-        is_autocast = True
-        x, *parameters = lower_precision(x, *parameters)
+    is_autocast = autocast_is_on(input.device.type)
+    if is_autocast:
+        input, *parameters = lower_precision(input, *given[4:])
         target = target if target is None else float32_precision(target)[0]
-    described = tuple(
-        [
-            None if t is None else (t.shape, t.dtype, t.device, t.layout, needs_gradients and t.requires_grad)
-            for t in (x, target, weight, pos_weight, *parameters)
-        ]
-    )
-    plan = plan_of(described, activations, loss, reduction, block_rows, is_autocast)
+        given = input, target, weight, pos_weight, *parameters
+    described = tuple([None if t is None else (t.shape, t.dtype, t.device, t.layout, t.requires_grad) for t in given])
+    mode = is_autocast, torch.is_grad_enabled(), may_choose_products()
+    plan = plan_of(described, activations, loss, reduction, block_rows, mode)
     if plan is None:
         return None
-    shape = (*x.shape[:-1], weights[-1].shape[0])
+    if input.dim() == 2 and weight is None and pos_weight is None and not is_autocast:
+        value, output, *_ = apply_network(plan, *given)
+        return value, output
+    return by_rows(plan, *given)
+
+
+def by_rows(
+    plan: Plan, x: Tensor, target: Any, weight: Tensor | None, pos_weight: Tensor | None, *parameters: Any
+) -> tuple[Any, Tensor]:
+    """The pass on tensors of any leading shape, with weights of the loss, and under autocast."""
+    shape = (*x.shape[:-1], parameters[plan.num_layers - 1].shape[0])
     if len(shape) != 2:
         x, target = x.reshape(-1, x.shape[-1]), None if target is None else target.reshape(-1, shape[-1])
     if target is not None:
         weight, pos_weight = as_rows(weight, target, shape), as_rows(pos_weight, target, shape)
     with autocast_off(x):
-        value, output, *_ = apply_plainly(NetworkFunction, plan, x, target, weight, pos_weight, *parameters)
+        value, output, *_ = apply_network(plan, x, target, weight, pos_weight, *parameters)
     if len(shape) != 2:
         output = output.reshape(shape)
-        value = value.reshape(shape) if value is not None and reduction == "none" else value
+        value = value.reshape(shape) if value is not None and plan.reduction == "none" else value
     return value, output
 
 
@@ -104,13 +117,17 @@ def plan_of(
     loss: str | None,
     reduction: str,
     block_rows: int | None,
-    is_autocast: bool,
+    mode: tuple[bool, bool, bool],
 ) -> Plan | None:
     """The plan for x, target, weight, pos_weight, W[1] … W[L], b[1] … b[L]; None where they are not for the pass.
 
-    The answer is kept, because a training asks the same question at every step.
+    `mode` says whether autocast is on, whether gradients are, and whether the products may be chosen. The answer is
+    kept, because a training asks the same question at every step.
     """
-    x, target, weight, pos_weight, *parameters = [None if d is None else Described(*d) for d in described]
+    is_autocast, needs_gradients, may_choose = mode
+    x, target, weight, pos_weight, *parameters = [
+        None if d is None else Described(*d)._replace(requires_grad=needs_gradients and d[-1]) for d in described
+    ]
     num_layers = len(activations)
     weights, biases = [w for w in parameters[:num_layers] if w], parameters[num_layers:]
     if x is None or len(weights) != num_layers or not is_network(x, weights, biases):
@@ -125,11 +142,14 @@ def plan_of(
         if not (is_target(target, x, shape, takes_wider) and all(is_weight(t, x, shape) for t in (weight, pos_weight))):
             return None
     needs = tuple(t is not None and t.requires_grad for t in (x, *parameters))
+    num_rows, sizes = x.shape[:-1].numel(), (x.shape[-1], *[w.shape[0] for w in weights])
     if block_rows is None:
-        num_rows, sizes = x.shape[:-1].numel(), (x.shape[-1], *[w.shape[0] for w in weights])
         waits = any(needs) and (loss is None or reduction == "none" or x.dtype == torch.float16)
         block_rows = rows_of_a_block(num_rows, sizes, x.dtype.itemsize, x.device.type, waits)
-    return Plan(activations, loss, reduction, block_rows, needs)
+    products = None
+    if may_choose:
+        products = products_of_layers(min(block_rows, num_rows), sizes, x.dtype, x.device.type)
+    return Plan(activations, loss, reduction, block_rows, needs, products)
 
 
 def is_network(x: Described, weights: Sequence[Described], biases: Sequence[Described | None]) -> bool:
@@ -178,6 +198,11 @@ def is_plain_eager() -> bool:
     )
 
 
+def may_choose_products() -> bool:
+    """Whether oneDNN may stand in for torch's products: it is on, and nobody counts or fakes operations."""
+    return torch._C._get_mkldnn_enabled() and not torch._C._len_torch_dispatch_stack()
+
+
 def rows_of_a_block(num_rows: int, sizes: tuple[int, ...], itemsize: int, device: str, waits: bool) -> int:
     """As many rows as keep the workspace in its share of the cache, spread evenly over the blocks.
 
@@ -185,8 +210,7 @@ def rows_of_a_block(num_rows: int, sizes: tuple[int, ...], itemsize: int, device
     """
     if waits and num_rows * itemsize * sum(sizes[1:-1]) <= MOST_ACTIVATIONS_KEPT:
         return num_rows
-    share = SHARE_OF_CACHE_16_BIT if itemsize == 2 else SHARE_OF_CACHE
-    workspace = share * cache_bytes() if device == "cpu" else WORKSPACE_BESIDE_CPU
+    workspace = SHARE_OF_CACHE * cache_bytes() if device == "cpu" else WORKSPACE_BESIDE_CPU
     most = max(FEWEST_ROWS, int(workspace / bytes_of_a_row(sizes, itemsize)))
     return most if num_rows <= most else math.ceil(num_rows / math.ceil(num_rows / most))
 

@@ -86,7 +86,7 @@ def mlp_loss(
         weight: multiplies the loss of each element; broadcasts to `target`.
         pos_weight: multiplies the loss of positives; broadcasts to `target`; binary cross-entropy only.
         reduction: "mean" over elements (of rows and outputs), "sum", or "none".
-        block_rows: rows of a block; None for as many as keep a block's activations in a quarter of the cache.
+        block_rows: rows of a block; None for as many as keep a block's activations in half of the cache.
 
     Returns:
         The loss (scalar, or shape of `target` for "none") and the output a[L], shape (*, n[L]).

@@ -13,8 +13,6 @@ from torchnn.functional.network import loss_of_pre_activation, mlp, mlp_loss
 from torchnn.modules.dense import Bias, DenseActivation
 from torchnn.modules.untouched import is_untouched
 
-PARAMETERS = {"weight", "bias"}
-
 
 class MLP(nn.Module):
     """A network of dense layers, a[l] = g[l](a[l−1] W[l]ᵀ + b[l]), whose every gradient is derived by hand.
@@ -101,8 +99,8 @@ class MLP(nn.Module):
                 raise ValueError(
                     "weight, pos_weight, reduction, loss and return_output belong to a loss: give a target."
                 )
-        layers: Any = self.layers._modules.values()
-        if not nn.modules.module._has_any_global_hook() and all(is_as_made(layer) for layer in layers):
+        layers: Any = self._modules["layers"]._modules.values()  # type: ignore[union-attr]  # `self.layers` is a search
+        if not nn.modules.module._has_any_global_hook() and all(map(is_as_made, layers)):
             parameters = [layer._parameters for layer in layers]  # asked directly: `layer.weight` takes twice as long
             network = [p["weight"] for p in parameters], [p["bias"] for p in parameters], [m.activation for m in layers]
             if target is None:
@@ -129,7 +127,8 @@ class MLP(nn.Module):
 
 def is_as_made(layer: nn.Module) -> bool:
     """Whether calling a layer is its formula and nothing else: no hooks, no parametrisation, no replacement."""
-    return type(layer) is DenseActivation and layer._parameters.keys() == PARAMETERS and is_untouched(layer)
+    own = layer._parameters
+    return type(layer) is DenseActivation and "weight" in own and "bias" in own and is_untouched(layer)
 
 
 def gives_pre_activation(layer: nn.Module) -> TypeGuard[DenseActivation]:

@@ -28,6 +28,8 @@ def autocast_off(t: Tensor) -> AbstractContextManager[Any]:
 
     `functional` has cast the inputs already; casting again here would change the dtype of a gradient.
     """
+    if not torch._C._is_any_autocast_enabled():
+        return NOTHING
     device = t.device.type
     return torch.autocast(device, enabled=False) if autocast_is_on(device) else NOTHING
 

@@ -4,9 +4,7 @@ A block's activations belong to the pass alone, so the formulas of the activatio
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
@@ -18,19 +16,15 @@ from torchnn.ops.network_plan import Parameters, Plan, Workspace
 Gradients = list[Gradient]
 Block = Shaped[Tensor, "rows features"]
 
-linear: Any = torch.nn.functional.linear  # its stub does not know `out`
-
 
 def hidden_forward(plan: Plan, x: Block, parameters: Parameters, workspace: Workspace | None = None) -> list[Tensor]:
     """a[1] … a[L−1]."""
     hidden: list[Tensor] = []
     for layer in range(plan.num_layers - 1):
         weight, bias = parameters[layer], parameters[plan.num_layers + layer]
-        if workspace is None:
-            z = linear(x, weight, bias)
-        else:
-            z = linear(x, weight, bias, out=workspace.activation(layer, len(x)))
-        x = plan.forwards[layer](z)
+        products = plan.products[layer]
+        room = workspace.activation(layer, len(x)) if workspace is not None and products.takes_room else None
+        x = plan.forwards[layer](products.forward(x, weight, bias, room))
         hidden.append(x)
     return hidden
 
@@ -46,9 +40,11 @@ def last_forward(
 ) -> tuple[Block, Tensor | None, Tensor | None]:
     """a[L], the elements of the loss and scale·∂𝓛/∂z[L] if they are asked for; `output` is where to write a[L]."""
     weight, bias = parameters[plan.num_layers - 1], parameters[-1]
+    products = plan.products[-1]
     if plan.cancels:
-        return loss_from_logits(linear(below, weight, bias), labels, scale, output, needs_delta)
-    a = plan.forwards[-1](linear(below, weight, bias, out=output))
+        return loss_from_logits(products.forward(below, weight, bias), labels, scale, output, needs_delta)
+    z = products.forward(below, weight, bias, output)
+    a = plan.forwards[-1](z if output is None or products.takes_room else output.copy_(z))
     if plan.loss is None:
         return a, None, None
     return a, *loss_from_output(a, labels, scale, plan.activations[-1], plan.loss, needs_delta)
@@ -88,25 +84,19 @@ def block_backward(
     for layer in range(plan.num_layers - 1, lowest - 1, -1):
         below, of_weight, of_bias = hidden[layer - 1] if layer else x, 1 + layer, 1 + plan.num_layers + layer
         if needs[of_weight]:
-            total = grads[of_weight]
-            grads[of_weight] = torch.mm(delta.t(), below) if total is None else add_product(total, delta, below)
+            grads[of_weight] = plan.products[layer].backward_weight(delta, below, grads[of_weight])
         if needs[of_bias]:
             total = grads[of_bias]
             grads[of_bias] = delta.sum(0) if total is None else total.add_(delta.sum(0))
         if layer > lowest:
-            if workspace is None:
-                grad_below = torch.mm(delta, parameters[layer])
-            else:
-                grad_below = torch.mm(delta, parameters[layer], out=workspace.delta(layer - 1, len(x)))
-            delta = plan.backwards[layer - 1](grad_below, below)
+            products, room = plan.products[layer], None
+            if workspace is not None and products.takes_room:
+                room = workspace.delta(layer - 1, *below.shape)
+            delta = plan.backwards[layer - 1](products.backward_input(delta, parameters[layer], room), below)
     if needs[0]:
-        of_x = torch.mm(delta, parameters[0], out=grad_x)
-        grads[0] = of_x if sums is None else sums[0]
+        of_x = plan.products[0].backward_input(delta, parameters[0], grad_x)
+        if grad_x is None:
+            grads[0] = of_x
+        elif not plan.products[0].takes_room:
+            grad_x.copy_(of_x)
     return grads
-
-
-def add_product(total: Tensor, delta: Block, below: Block) -> Tensor:
-    """`total` + δᵀ a, in the dtype of `total`."""
-    if total.dtype == delta.dtype:
-        return total.addmm_(delta.t(), below)
-    return total.add_(torch.mm(delta.t(), below))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torchnn.ops.activation import ACTIVATIONS
 from torchnn.ops.network_loss import cancels
+from torchnn.ops.network_products import TORCH, Products
 
 Parameters = Sequence[Any]  # W[1] … W[L], b[1] … b[L]; a bias may be None
 
@@ -25,10 +26,17 @@ class Plan:
         reduction: "mean", "sum" or "none".
         block_rows: rows of a block.
         needs: which of x, W[1] … W[L], b[1] … b[L] get a gradient. Gradients are in this order everywhere.
+        products: the matrix products of each layer; None for torch's own everywhere.
     """
 
     def __init__(
-        self, activations: tuple[str, ...], loss: str | None, reduction: str, block_rows: int, needs: tuple[bool, ...]
+        self,
+        activations: tuple[str, ...],
+        loss: str | None,
+        reduction: str,
+        block_rows: int,
+        needs: tuple[bool, ...],
+        products: Sequence[Products] | None = None,
     ) -> None:
         self.activations = activations
         self.loss = loss
@@ -37,6 +45,7 @@ class Plan:
         self.needs = needs
         self.needs_any = any(needs)
         self.num_layers = len(activations)
+        self.products = products or [TORCH] * self.num_layers
         self.forwards = [ACTIVATIONS[name].forward_ for name in activations]
         self.backwards = [ACTIVATIONS[name].backward_ for name in activations]
         self.cancels = cancels(activations[-1], loss)
@@ -61,8 +70,11 @@ class Workspace:
         weights = parameters[: plan.num_layers]
         self.key = workspace_key(plan, weights, with_deltas)
         sizes = [w.shape[0] for w in weights[:-1]]
-        self.activations = [empty_beside(weights[0], plan.block_rows, size) for size in sizes]
-        widest = max(sizes, default=0) if with_deltas else 0
+        takes_room = [products.takes_room for products in plan.products]
+        own = [size if takes else 0 for size, takes in zip(sizes, takes_room, strict=False)]
+        self.activations = [empty_beside(weights[0], plan.block_rows, size) for size in own]
+        of_deltas = [size if takes else 0 for size, takes in zip(sizes, takes_room[1:], strict=True)]
+        widest = max(of_deltas, default=0) if with_deltas else 0
         self.deltas = [empty_beside(weights[0], plan.block_rows * widest) for _ in range(2)]
 
     @property
@@ -72,9 +84,8 @@ class Workspace:
     def activation(self, layer: int, num_rows: int) -> Tensor:
         return self.activations[layer].narrow(0, 0, num_rows)
 
-    def delta(self, layer: int, num_rows: int) -> Tensor:
+    def delta(self, layer: int, num_rows: int, num_features: int) -> Tensor:
         """Room for δ of a hidden layer, beside that of the layer above it."""
-        num_features = self.activations[layer].shape[1]
         return self.deltas[layer % 2].narrow(0, 0, num_rows * num_features).view(num_rows, num_features)
 
 
@@ -87,7 +98,8 @@ def bytes_of_a_row(sizes: Sequence[int], itemsize: int) -> int:
 def workspace_key(plan: Plan, weights: Parameters, with_deltas: bool) -> tuple[Any, ...]:
     """What a workspace must agree in to be used again."""
     like, sizes = weights[0], tuple(w.shape[0] for w in weights)
-    return plan.block_rows, sizes, like.dtype, with_deltas, torch.is_inference_mode_enabled()
+    takers = tuple(products.takes_room for products in plan.products)
+    return plan.block_rows, sizes, takers, like.dtype, with_deltas, torch.is_inference_mode_enabled()
 
 
 _kept = threading.local()
