@@ -13,8 +13,8 @@ from tests.training.tables import mixed_columns, mixed_data, mixed_model
 from torchnn.tables.encode import encode
 from torchnn.training import BinaryClassifier
 from torchnn.training import export as room
-from torchnn.training.data import raw_features
 from torchnn.training.export import ExportError, export_model, run_onnx, run_program
+from torchnn.training.predictor import raw_features
 
 
 @pytest.fixture(scope="module")

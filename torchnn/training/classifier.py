@@ -1,12 +1,8 @@
 """The classifier: an `MLP` with its preprocessing, trained by Lightning through the hand-derived backward."""
 
 from collections.abc import Mapping, Sequence
-from os import PathLike
-from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, cast
 
-import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -17,7 +13,7 @@ from torchnn.modules.mlp import MLP
 from torchnn.tables.columns import Schema
 from torchnn.training.arguments import check_loss, check_numbers
 from torchnn.training.batches import as_batch
-from torchnn.training.data import TabularDataModule, raw_features
+from torchnn.training.data import TabularDataModule
 from torchnn.training.defaults import HIDDEN_SIZES, LR, PLATEAU, decay_for, steps_per_epoch
 from torchnn.training.metrics import (
     EveryRow,
@@ -31,12 +27,11 @@ from torchnn.training.metrics import (
     set_threshold,
 )
 from torchnn.training.optimisers import ScheduleError, make_optimiser, make_schedule
+from torchnn.training.predictor import Predictor
 from torchnn.training.preprocess import Categories, Preprocess, Scaling
 
-PREDICTED_AT_A_TIME = 65_536  # rows, so that the layers of any number of them fit into memory
 
-
-class BinaryClassifier(pl.LightningModule):
+class BinaryClassifier(Predictor):
     """A network for two classes that takes the raw columns of a table and returns the probability of class 1.
 
     Args:
@@ -131,48 +126,6 @@ class BinaryClassifier(pl.LightningModule):
         self.log_losses = torch.nn.ModuleDict({stage: MeanLoss() for stage in stages})
         self.choice = EveryRow()  # logits of the validation rows
         self.held_out = EveryRow()  # probabilities of the test rows
-
-    @classmethod
-    def load(cls, path: str | PathLike[str]) -> Self:
-        """The model of a checkpoint, ready to predict; nothing in the file is run as code.
-
-        Raises:
-            CheckpointError: it cannot be used; a ValueError that says why.
-        """
-        from torchnn.training.checkpoints import read_checkpoint  # which builds this class to prove that it fits
-
-        checkpoint = read_checkpoint(Path(path))
-        model = cls(**checkpoint["hyper_parameters"])
-        model.load_state_dict(checkpoint["state_dict"])
-        return model.eval()
-
-    def predict_proba(self, data: Any) -> np.ndarray:
-        """Probabilities of class 0 and class 1 of each row, float64, shape (rows, 2).
-
-        Args:
-            data: a dataframe, an Arrow table, a dictionary of columns, or the path of a table, with the columns that
-                the model was trained on; or raw features (rows, in_features) as a tensor or array.
-
-        Raises:
-            TableError: a column is missing or holds something else; a ValueError that says which.
-        """
-        features = raw_features(data, self.options.schema)
-        with torch.no_grad():
-            outputs = [self(rows.to(self.device)) for rows in features.split(PREDICTED_AT_A_TIME)]
-        positive = as_probability(torch.cat(outputs)).double().flatten().cpu().numpy()
-        return np.stack([1 - positive, positive], axis=1)
-
-    def predict(self, data: Any) -> np.ndarray:
-        """The name of each row's class, shape (rows,); arguments and errors as `predict_proba`."""
-        classes = np.array(("0", "1") if self.schema is None else self.schema.classes)
-        predicted: np.ndarray = classes[(self.predict_proba(data)[:, 1] >= self.threshold).astype(int)]
-        return predicted
-
-    @property
-    def threshold(self) -> float:
-        """The probability from which a row is called class 1: the given one, or the one that validation chose."""
-        given = self.options.threshold
-        return float(self.chosen_threshold) if isinstance(given, str) else float(given)
 
     def forward(self, features: Tensor) -> Tensor:
         """The output for raw features (rows, in_features), calibrated if asked for; shape (rows, 1)."""
@@ -279,12 +232,6 @@ class BinaryClassifier(pl.LightningModule):
     def test_step(self, batch: Any, batch_idx: int) -> None:
         output, target, weight = self._evaluate(batch, "test")
         self.held_out.update(as_probability(self._calibrated(output)), target, weight)
-
-    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Row number, probability of class 1 and label (0 or 1), each (rows,)."""
-        batch = as_batch(batch)
-        probability = as_probability(self(batch.features)).squeeze(-1)
-        return {"row": batch.row, "probability": probability, "label": (probability >= self.threshold).int()}
 
     @property
     def _chooses(self) -> bool:

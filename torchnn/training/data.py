@@ -1,12 +1,12 @@
 """The data module: a table, split and served in batches."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +34,7 @@ from torchnn.training.source import (
     remark,
     stream_source,
     streamed,
+    trained_stream,
 )
 
 EVALUATION_BATCH_SIZE = 4096
@@ -144,7 +145,7 @@ class TabularDataModule(pl.LightningDataModule):
             tuple(missing or ()),
             max_categories,
         )
-        self.without_target: RawTable | None = None
+        self.read_target: Callable[[], DataSource] | None = None
         self.trained = None if schema is None else Schema.from_plain(schema)
         self.source = (
             self._in_memory(self._embedded(options))
@@ -180,10 +181,8 @@ class TabularDataModule(pl.LightningDataModule):
         return self._loader("val", EVALUATION_BATCH_SIZE)
 
     def test_dataloader(self) -> Loader:
-        if self.without_target is not None and self.trained is not None:  # which predictions have no need of
-            columns = self.roles.id_column, self.roles.weight_column
-            table = encode_table(self.without_target, self.trained, True, *columns)
-            self.source, self.without_target = self._in_memory(Prepared(table, self.trained, {})), None
+        if self.read_target is not None:  # which predictions have no need of
+            self.source, self.read_target = self.read_target(), None
         return self._loader(self.evaluated, EVALUATION_BATCH_SIZE)
 
     def predict_dataloader(self) -> Loader:
@@ -232,16 +231,18 @@ class TabularDataModule(pl.LightningDataModule):
         source: DataSource
         if stream is not None:
             self.hparams["fingerprint"] = stream.fingerprint()
-            known = self.trained if self.evaluates_all else None
+            if self.trained is not None and self.evaluates_all:
+                self.read_target = partial(trained_stream, stream, self.trained, self.roles, with_target=True)
+                return trained_stream(stream, self.trained, self.roles, with_target=False)
             of_files = [part for part, group in files.items() for _ in group]
-            source = own = stream_source(stream, self.roles, splitting, of_files, known, tell, options.shuffle_rows)
+            source = own = stream_source(stream, self.roles, splitting, of_files, tell, options.shuffle_rows)
             name, share = stream.described().name, own.positive_share
         else:
             raw, given = self._read(parts, files, options)
             self.hparams["fingerprint"] = raw.fingerprint
             if self.trained is not None and self.evaluates_all:
-                self.without_target = raw
-                return self._in_memory(self._known(raw, self.trained))
+                self.read_target = partial(self._known, raw, self.trained, with_target=True)
+                return self._known(raw, self.trained, with_target=False)
             prepared = prepare(raw, self.roles, replace(splitting, given=given), tell)
             source, name, share = self._in_memory(prepared), raw.name, float(prepared.table.target.double().mean())
         if self.trained is None:
@@ -250,12 +251,14 @@ class TabularDataModule(pl.LightningDataModule):
             raise TableError(f"{name} does not hold the columns that the checkpoint was trained on: use its own data.")
         return source
 
-    def _known(self, raw: RawTable, schema: Schema) -> Prepared:
-        """A table that is not trained on."""
-        table = encode_table(raw, schema, id_column=self.roles.id_column)
-        for name, count in unseen_categories(table, schema).items():
-            remark(UNSEEN.format(name=name, count=count, rows=len(table)))
-        return Prepared(table, schema, {})
+    def _known(self, raw: RawTable, schema: Schema, with_target: bool) -> DataSource:
+        """A table that is not trained on; only a test reads its target and its weights."""
+        weight_column = self.roles.weight_column if with_target else ""
+        table = encode_table(raw, schema, with_target, self.roles.id_column, weight_column)
+        if not with_target:
+            for name, count in unseen_categories(table, schema).items():
+                remark(UNSEEN.format(name=name, count=count, rows=len(table)))
+        return self._in_memory(Prepared(table, schema, {}))
 
     def _read(
         self, parts: Mapping[str, Any], files: Mapping[str, list[Path]], options: Any
@@ -291,16 +294,3 @@ class TabularDataModule(pl.LightningDataModule):
             (*given_categories, *trained_categories, self.roles.id_column),
             self.roles.target if self.trained is None else self.trained.target,
         )
-
-
-def raw_features(data: Any, schema: dict[str, Any] | None) -> Tensor:
-    """What a model takes, (rows, slots), from a table in any form, or from an array of raw features as it is.
-
-    Raises:
-        TableError: a table for a model that knows no columns, or one that lacks a column.
-    """
-    if isinstance(data, Tensor | np.ndarray):
-        return torch.as_tensor(data)
-    if schema is None:
-        raise TableError("the model was trained without names of columns: give raw features, (rows, in_features).")
-    return TabularDataModule(data, part="all", schema=schema, stream=False).table.features

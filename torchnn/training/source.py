@@ -174,7 +174,6 @@ def stream_source(
     roles: Roles,
     splitting: Splitting,
     of_files: Sequence[str],
-    known: Schema | None,
     tell: Callable[[str], None],
     shuffle_rows: int | None,
 ) -> StreamSource:
@@ -185,7 +184,6 @@ def stream_source(
         roles: what its columns are for.
         splitting: how its rows are divided.
         of_files: "train", "val" or "test" for each file.
-        known: the schema of a trained model that takes all rows; None to find out and to divide them.
         tell: is told of columns that are dropped, and of row groups that cannot be mixed.
         shuffle_rows: rows of the shuffle buffer; None for as many as 128 MiB hold.
 
@@ -193,17 +191,24 @@ def stream_source(
         TableError: a fault of the table.
         ValueError: a split that leaves a part without a row of each class.
     """
-    if known is not None:
-        has_target = known.target in files.schema.names
-        weight_column = roles.weight_column if has_target else ""
-        stream = open_trained(files, known, has_target, roles.id_column, weight_column)
-        for name, count in unseen_in(stream, watched).items():
-            remark(UNSEEN.format(name=name, count=count, rows=files.num_rows))
-        return StreamSource(stream)
     stream = open_stream(files, roles, splitting, [PARTS.index(part) for part in of_files], tell, watched)
     if hint := long_groups(stream, shuffle_rows):
         tell(hint)
     return StreamSource(stream, shuffle_rows)
+
+
+def trained_stream(files: ParquetFiles, schema: Schema, roles: Roles, with_target: bool) -> StreamSource:
+    """All rows of Parquet files as a trained model takes them; only a test reads their target and their weights.
+
+    Raises:
+        TableError: a column that is needed is missing.
+    """
+    weight_column = roles.weight_column if with_target else ""
+    stream = open_trained(files, schema, with_target, roles.id_column, weight_column)
+    if not with_target:
+        for name, count in unseen_in(stream, watched).items():
+            remark(UNSEEN.format(name=name, count=count, rows=files.num_rows))
+    return StreamSource(stream)
 
 
 def matrix_bytes(files: ParquetFiles) -> int:
