@@ -1,6 +1,9 @@
-"""Training from Parquet: rows a second against the same table in memory, and the memory of a table that is larger."""
+"""Training from Parquet: rows a second against the same table in memory, and the memory of a table that is larger.
 
-import os
+`python -m experiments.benchmark.streaming TABLE FOLDER` is the process whose memory is measured: by its own mark, since
+that of the system's accounts begins with what the process that started it had.
+"""
+
 import subprocess
 import sys
 import tempfile
@@ -13,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from torchnn.__main__ import main
 from torchnn.training import BinaryClassifier, TabularDataModule
 
-from .memory import MemoryMeasurementError
+from .memory import REPOSITORY, MemoryMeasurementError, high_water_mark
 from .training import BATCH, SIZES, rows_per_second
 
 ROWS, ROUNDS = 2_000_000, 3
@@ -87,16 +91,17 @@ def measure_large_table(num_rows: int = LARGE_ROWS) -> LargeTable:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "large.parquet")
         write_table(path, num_rows, LARGE_COLUMNS)
-        words = f"fit --data.path {path} --data.target y --data.stream true --data.batch_size {LARGE_BATCH}"
-        words += f" --trainer.max_epochs 1 --trainer.default_root_dir {folder}"
         start = time.perf_counter()
-        with Path(folder, "output").open("w+") as output:
-            command = [sys.executable, "-m", "torchnn", *words.split()]
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode != 0:
-                output.seek(0)
-                raise LargeTableError(f"torchnn fit on {num_rows:,} rows failed: {output.read().strip()}")
+        command = [sys.executable, "-m", f"{__package__}.streaming", str(path), folder]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+        if done.returncode != 0:
+            raise LargeTableError(f"torchnn fit on {num_rows:,} rows failed: {done.stderr.strip()}")
         seconds = time.perf_counter() - start
-        return LargeTable(num_rows, path.stat().st_size, 1024 * usage.ru_maxrss, seconds)
+        return LargeTable(num_rows, path.stat().st_size, int(done.stdout.split()[-1]), seconds)
+
+
+if __name__ == "__main__":
+    table, folder = sys.argv[1:]
+    words = f"fit --data.path {table} --data.target y --data.stream true --data.batch_size {LARGE_BATCH}"
+    main([*words.split(), "--trainer.max_epochs", "1", "--trainer.default_root_dir", folder])
+    sys.stdout.write(f"{high_water_mark()}\n")
