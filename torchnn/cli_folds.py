@@ -32,8 +32,8 @@ def cross_validate(words: Sequence[str], folds: int, run: Callable[[list[str]], 
     """
     results = []
     for fold in range(folds):
-        sys.stderr.write(f"torchnn: fold {fold} of {folds}\n")
         results.append(run([*words, "--data.fold", str(fold)]))
+        sys.stderr.write(f"torchnn: fold {fold + 1} of {folds} is done\n")
     for name in results[0].metrics:
         values = [result.metrics[name] for result in results]
         print(f"{name} {mean(values):.4f} ± {stdev(values):.4f}")
