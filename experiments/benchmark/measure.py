@@ -34,7 +34,7 @@ from .unavailable import UnavailableError
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 41
 SHORTEST_TIMING = 5e-3  # seconds; below it the clock and the scheduler are in the number
 SLOW_STEP = 2.0  # seconds
-BLOCK_ROWS = (512, 1024, 2048, 4096, 8192)
+BLOCK_ROWS = (1024, 2048, 4096, 8192, 16384, 32768)
 QUIET_RATIOS = (0.95, 1.05)
 MOST_NOISY = 0.1
 MOST_LOAD = 0.5
