@@ -37,19 +37,24 @@ def learn_columns(
     Raises:
         TableError: values that do not fit their column, or no column left.
     """
+    profiles = new_profiles(raw, names, roles, remark)
+    values = {name: values_of(raw, name, profile.kind, roles.missing) for name, profile in profiles.items()}
+    for name, profile in profiles.items():
+        profile.update(taken(values[name], rows))
+    limits = roles.keep, roles.max_categories
+    return schema_of(profiles, *limits, roles.target, classes, roles.missing, raw.name, remark), values
+
+
+def new_profiles(raw: RawTable, names: list[str], roles: Roles, remark: Callable[[str], None]) -> dict[str, Profile]:
+    """An empty profile of each column that a network takes; arguments and errors as `learn_columns`."""
     of_others = set(raw.data.column_names) - set(names)  # a type for the target or an id says how to read it
     given = {name: kind for name, kind in roles.types.items() if name not in of_others}
     kinds = kinds_of(raw, names, given, roles.missing)
-    values = {name: values_of(raw, name, kinds[name], roles.missing) for name in names if kinds[name]}
-    profiles = {name: Profile(name, kinds[name]) for name in values}
-    for name, profile in profiles.items():
-        profile.update(taken(values[name], rows))
     for name in names:
         if not kinds[name]:
             kind = raw.data.schema.field(name).type
             remark(f"column {short(name)} holds {kind}, which no network takes: dropped; write it as numbers or words.")
-    limits = roles.keep, roles.max_categories
-    return schema_of(profiles, *limits, roles.target, classes, roles.missing, raw.name, remark), values
+    return {name: Profile(name, kinds[name]) for name in names if kinds[name]}
 
 
 def taken(values: Any, rows: Tensor) -> Any:

@@ -41,21 +41,23 @@ class Splitting:
 
 
 def parts_of(raw: RawTable, target: Tensor, how: Splitting, missing: tuple[str, ...]) -> Parts:
+    """Positions of the rows of each part.
+
+    Args:
+        raw: the table.
+        target: of each row, (rows,).
+        how: the rule.
+        missing: words that stand for a missing value.
+
+    Raises:
+        TableError: a column that orders no rows, a row without a time, or files with rows of one class only.
+        ValueError: a part without a row of each class.
+    """
     if how.given:
         return _split_files(target, how)
     order, groups = None, None
     if how.by == "time":
-        kind = kinds_of(raw, [how.column], {}, missing)[how.column]
-        if kind not in ("time", "number"):
-            raise TableError(
-                f"{raw.name}, column {short(how.column)} orders no rows: give --data.split_column a time or a number."
-            )
-        order = values_of(raw, how.column, kind, missing)
-        if np.isnan(order).any():
-            row = int(np.argmax(np.isnan(order)))
-            raise TableError(
-                f"{raw.where(row)}, column {short(how.column)} is missing: every row needs a time to be split by."
-            )
+        order = times(raw, how.column, kind_of_order(raw, how.column, missing), missing)
     elif how.by == "group":
         groups = pc.fill_null(as_text(raw.data[how.column], missing), "").to_numpy(zero_copy_only=False)
     if how.folds:
@@ -65,6 +67,33 @@ def parts_of(raw: RawTable, target: Tensor, how: Splitting, missing: tuple[str, 
     if groups is not None:
         return split_by_group(groups, target, how.val_fraction, how.test_fraction, how.seed)
     return split_by_class(target, how.val_fraction, how.test_fraction, how.seed)
+
+
+def kind_of_order(raw: RawTable, column: str, missing: tuple[str, ...]) -> str:
+    """Whether a column that rows are split by holds times or numbers.
+
+    Raises:
+        TableError: it holds neither.
+    """
+    kind = kinds_of(raw, [column], {}, missing)[column]
+    if kind not in ("time", "number"):
+        raise TableError(
+            f"{raw.name}, column {short(column)} orders no rows: give --data.split_column a time or a number."
+        )
+    return kind
+
+
+def times(raw: RawTable, column: str, kind: str, missing: tuple[str, ...]) -> np.ndarray:
+    """The time of each row, float64.
+
+    Raises:
+        TableError: one is missing.
+    """
+    order: np.ndarray = values_of(raw, column, kind, missing)
+    if np.isnan(order).any():
+        row = int(np.argmax(np.isnan(order)))
+        raise TableError(f"{raw.where(row)}, column {short(column)} is missing: every row needs a time to be split by.")
+    return order
 
 
 def _split_files(target: Tensor, how: Splitting) -> Parts:

@@ -11,15 +11,15 @@ import torch
 from torchnn.tables.columns import Schema
 from torchnn.tables.encode import encode
 from torchnn.tables.faults import TableError
-from torchnn.tables.infer import kinds_of
-from torchnn.tables.kinds import kind_of_type, values_of
+from torchnn.tables.kinds import values_of
+from torchnn.tables.learn import new_profiles
 from torchnn.tables.parquet import ParquetFiles, Piece, RawPiece
 from torchnn.tables.prepare import check_complete
 from torchnn.tables.profile import Profile, schema_of
 from torchnn.tables.roles import Roles, check_types, ids_of, usable_columns, weight_of
 from torchnn.tables.split import too_small
-from torchnn.tables.splitting import Splitting
-from torchnn.tables.stream_parts import PARTS, TRAIN, Splitter, in_parts, thresholds, times
+from torchnn.tables.splitting import Splitting, kind_of_order, times
+from torchnn.tables.stream_parts import PARTS, TRAIN, Splitter, in_parts, thresholds
 from torchnn.tables.table import Table
 from torchnn.tables.target import check_target
 from torchnn.tables.target_stream import TargetReader, target_reader
@@ -131,16 +131,11 @@ def open_stream(
     seen = (raw for _, raw in files.read(watch(files.pieces, "target"), [roles.target]))
     target = target_reader(whole, seen, roles.target, roles.positive, roles.missing)
     names = usable_columns(whole.data, whole.name, roles, splitting.column)
-    given = {k: v for k, v in roles.types.items() if k in names or k not in whole.data.column_names}
     check_types(whole, names)
-    kinds = kinds_of(whole, names, given, roles.missing)
+    profiles = new_profiles(whole, names, roles, remark)
     weight_of(whole, roles.weight_column, may_be_zero=True)  # of no rows: whether it is there
     ids_of(whole, roles.id_column)
-    for name in names:
-        if not kinds[name]:
-            remark(f"column {name!r} holds {whole.data.schema.field(name).type}, which no network takes: dropped.")
     splitter = _splitter(files, splitting, tuple(parts_of_files), roles.missing, watch)
-    profiles = {name: Profile(name, kinds[name]) for name in names if kinds[name]}
     look = _Look(files, target, splitter, roles, profiles)
     used = [*profiles, roles.target, *splitter.columns, *filter(None, (roles.weight_column,))]
     for piece, raw in files.read(watch(files.pieces, "columns"), list(dict.fromkeys(used))):
@@ -211,12 +206,7 @@ def _splitter(
 ) -> Splitter:
     if how.by != "time":
         return Splitter(how, of_files, missing)
-    kind = kind_of_type(files.schema.field(how.column).type)
-    if kind not in ("time", "number"):
-        raise TableError(
-            f"{files.described().name}, column {how.column!r} orders no rows: "
-            "give --data.split_column a time or a number."
-        )
+    kind = kind_of_order(files.described(), how.column, missing)
 
     def read() -> Iterator[np.ndarray]:
         for _, raw in files.read(watch(files.pieces, how.column), [how.column]):

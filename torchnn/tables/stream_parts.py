@@ -8,11 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from torchnn.tables.faults import TableError
 from torchnn.tables.files import RawTable
-from torchnn.tables.kinds import as_text, values_of
+from torchnn.tables.kinds import as_text
 from torchnn.tables.parquet import Piece
-from torchnn.tables.splitting import Splitting
+from torchnn.tables.splitting import Splitting, times
 
 TRAIN, VAL, TEST = range(3)
 PARTS = ("train", "val", "test")
@@ -90,19 +89,6 @@ def chances_of(words: pa.ChunkedArray, seed: int) -> np.ndarray:
     numbers = np.frombuffer(b"".join(digests), dtype="<u8") >> 11  # the 53 bits of a float64
     chance: np.ndarray = (numbers * 2.0**-53)[encoded.indices.to_numpy(zero_copy_only=False)]
     return chance
-
-
-def times(raw: RawTable, column: str, kind: str, missing: tuple[str, ...]) -> np.ndarray:
-    """The time of each row, float64.
-
-    Raises:
-        TableError: one is missing.
-    """
-    order: np.ndarray = values_of(raw, column, kind, missing)
-    if np.isnan(order).any():
-        row = int(np.argmax(np.isnan(order)))
-        raise TableError(f"{raw.where(row)}, column {column!r} is missing: every row needs a time to be split by.")
-    return order
 
 
 def order_statistics(read: Callable[[], Iterable[np.ndarray]], ranks: list[int]) -> list[float]:
