@@ -14,19 +14,27 @@ from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
 from .accuracy import measure_accuracy
 from .contenders import EAGER, OURS, WrongGradientError
-from .measure import measure_autocast, measure_block_rows, measure_point, measure_without_loss, why_busy
+from .measure import (
+    measure_autocast,
+    measure_block_rows,
+    measure_point,
+    measure_small_step,
+    measure_without_loss,
+    why_busy,
+)
 from .memory import BATCHES, MemoryMeasurementError, available_bytes, measure_memory, why_no_memory
 from .problems import DEEP, GRID_BATCHES, GRID_SIZES, THREADS, Point, why_too_large
 from .report import NOT_A_RESULT, Findings, show, write
 
 DESCRIPTION = "Measure a training step of torchnn against autograd and the other ways to the same gradients."
 PARTS = (
-    *("autocast", "grid", "without-loss", "block-rows", "memory", "accuracy", "training"),
+    *("autocast", "grid", "small-steps", "without-loss", "block-rows", "memory", "accuracy", "training"),
     *("streaming", "large-table"),
 )
 RESULTS = Path(__file__).parent / "results"
 AUTOCAST_POINT = Point(DEEP, 65536)
 POINTS_WITHOUT_LOSS = [Point(sizes, batch) for sizes in GRID_SIZES[:4] for batch in GRID_BATCHES[2:]]
+SMALL_POINTS = [Point(sizes, batch) for sizes in GRID_SIZES[:3] for batch in GRID_BATCHES[:2]]
 POINTS_OF_BLOCKS = [Point(sizes, 65536) for sizes in GRID_SIZES[:4]]
 WIDTH_OF_A_FILE = 120
 PROGRESS = SpinnerColumn(), "{task.description}", TimeElapsedColumn()
@@ -103,6 +111,10 @@ def run(options: argparse.Namespace, progress: Progress) -> Findings:
             measured = measure_point(point, budget)
             findings.grid.append(measured)
             findings.notes += [f"{name}: {why}." for name, why in measured.skipped.items()]
+    if "small-steps" in parts:
+        for point in SMALL_POINTS:
+            tell(f"a small step: {point.name}")
+            findings.small_steps.append(measure_small_step(point, budget))
     if "without-loss" in parts:
         for point in POINTS_WITHOUT_LOSS:
             tell(f"without a loss: {point.name}")

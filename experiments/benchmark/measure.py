@@ -29,6 +29,7 @@ from .contenders import (
     without_loss,
 )
 from .problems import Point, make_problem
+from .small_steps import CONTENDERS_OF_A_SMALL_STEP
 from .unavailable import UnavailableError
 
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 41
@@ -153,6 +154,14 @@ def measure_block_rows(point: Point, budget: float, bfloat16: bool = False) -> M
     return measure_twice_if_noisy(point, {}, lambda: timed_rounds(contenders, budget))
 
 
+def measure_small_step(point: Point, budget: float) -> Measured:
+    """torchnn from its barest core to its module, beside eager."""
+    problem = make_problem(point)
+    contenders = [eager(problem), *[build(problem) for build in CONTENDERS_OF_A_SMALL_STEP]]
+    contenders += [ours(problem), eager(problem, AGAIN)]
+    return measure_twice_if_noisy(point, {}, lambda: timed_rounds(checked(contenders), budget))
+
+
 def measure_without_loss(point: Point, budget: float) -> Measured:
     """torchnn's network and eager's without a loss, from a gradient of the output to those of the parameters."""
     problem = make_problem(point)
@@ -161,13 +170,18 @@ def measure_without_loss(point: Point, budget: float) -> Measured:
         without_loss(problem, torchnn.MLP(point.sizes), OURS),
         without_loss(problem, sequential(point.sizes), AGAIN),
     ]
+    return measure_twice_if_noisy(point, {}, lambda: timed_rounds(checked(contenders), budget))
+
+
+def checked(contenders: Sequence[Contender]) -> Sequence[Contender]:
+    """The contenders, after their gradients have been found equal to those of the first."""
     reference = contenders[0]
     reference.step()
     assert reference.gradients is not None
     expected = [gradient.clone() for gradient in reference.gradients()]
     for contender in contenders:
         check_gradients(contender, expected)
-    return measure_twice_if_noisy(point, {}, lambda: timed_rounds(contenders, budget))
+    return contenders
 
 
 def timed_rounds(contenders: Sequence[Contender], budget: float) -> Rounds:

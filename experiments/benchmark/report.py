@@ -28,6 +28,7 @@ class Findings:
 
     grid: list[Measured] = field(default_factory=list)
     autocast: list[Measured] = field(default_factory=list)
+    small_steps: list[Measured] = field(default_factory=list)
     without_loss: list[Measured] = field(default_factory=list)
     block_rows: list[Measured] = field(default_factory=list)
     block_rows_bfloat16: list[Measured] = field(default_factory=list)
@@ -46,7 +47,7 @@ class Findings:
     def timed(self) -> list[Measured]:
         """All points that are judged for noise."""
         blocks = [*self.block_rows, *self.block_rows_bfloat16]
-        return [*self.autocast, *self.grid, *self.without_loss, *blocks]
+        return [*self.autocast, *self.grid, *self.small_steps, *self.without_loss, *blocks]
 
 
 def show(console: Console, findings: Findings) -> None:
@@ -60,6 +61,7 @@ def show(console: Console, findings: Findings) -> None:
     if findings.without_loss:
         console.print(table_of(findings.without_loss, "The network without a loss, against eager", [OURS, AGAIN]))
     for measured, title in (
+        (findings.small_steps, "A small step, from its barest core to its module"),
         (findings.block_rows, "Speed against eager by rows of a block; torchnn chooses"),
         (findings.block_rows_bfloat16, "The same, all under bfloat16 autocast"),
     ):
@@ -127,6 +129,7 @@ def write(folder: Path, findings: Findings) -> list[str]:
             "results.csv": speed_rows(findings.grid),
             "autocast.csv": speed_rows(findings.autocast),
             "without_loss.csv": speed_rows(findings.without_loss),
+            "small_steps.csv": speed_rows(findings.small_steps),
             "block_rows.csv": speed_rows(findings.block_rows),
             "block_rows_bfloat16.csv": speed_rows(findings.block_rows_bfloat16),
             "memory.csv": memory_rows(findings.memory),
