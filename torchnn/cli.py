@@ -43,6 +43,7 @@ from torchnn.training.predictions import PredictionFile
 from torchnn.training.report import TestReport
 from torchnn.training.resume import EarlyStopping, TrainingState
 from torchnn.training.savers import BestCheckpoint, LastCheckpoint
+from torchnn.training.source import remark
 
 HARMLESS = (
     r".*smaller than the logging interval.*",  # nothing is logged by step, so a short epoch loses nothing
@@ -197,6 +198,10 @@ class TorchnnCLI(CheckpointCLI):
         if self.prediction_file is None:
             folder = run_folder(self.trainer)
             self.prediction_file = PredictionFile((folder or Path()) / "predictions.csv")
+        data = self.datamodule
+        if data.roles.target and not data.evaluates_all and "data.part" not in self.given:
+            held_out, rows = data.source.num_rows["test"], data.source.num_rows["all"]
+            remark(f"predict takes the {held_out:,} held-out rows of {rows:,}: --data.part all takes all of them.")
         self.trainer.callbacks.append(self.prediction_file)  # type: ignore[attr-defined]
         self.trainer.predict(**kwargs, ckpt_path=ckpt_path, weights_only=True, return_predictions=False)
         if self.trainer.is_global_zero:
