@@ -87,3 +87,17 @@ def test_a_checkpoint_that_does_not_describe_its_table_is_refused(
         sentence = refused([*words, "--ckpt_path", "bad.ckpt"], capsys)
         assert "checkpoint bad.ckpt does not describe the table of its training: " in sentence
     assert not Path("m.onnx").exists()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_rows_of_one_class_are_no_test(
+    rows: int, trained: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no AUROC of them, which torchmetrics gives as 0."""
+    Path("new.csv").write_text(text(lines(lambda row: f"{row},red,1", rows=rows)))
+    with pytest.raises(SystemExit) as stop, pytest.warns(UserWarning, match="No negative samples"):
+        main(["test", "--data.path", "new.csv"])
+    assert stop.value.code == 2
+    streams = capsys.readouterr()
+    assert f"all {rows} rows of the test are of class '1', so that there is nothing to tell apart" in streams.err
+    assert streams.out == ""
