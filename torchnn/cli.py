@@ -14,7 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
 from torchnn.cli_checkpoint import CheckpointCLI
 from torchnn.cli_checks import REPORTED, folds_of, judge_in_its_direction, refuse_empty_runs
@@ -167,10 +167,18 @@ class TorchnnCLI(CheckpointCLI):
             super()._run_subcommand(subcommand)
         except SystemExit:
             if self.trainer.state.status == TrainerStatus.INTERRUPTED:
-                saved = last_checkpoint(self.trainer)
-                advice = f"continue with torchnn fit --ckpt_path {saved}" if saved else "no checkpoint had been saved"
-                fail(f"interrupted in epoch {self.trainer.current_epoch}; {advice}.", status=130)
+                fail(self._after_interruption(), status=130)
             raise
+
+    def _after_interruption(self) -> str:
+        """Where a command was interrupted, and how to go on."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            if self.subcommand == "fit":
+                return "interrupted when training was over; torchnn test judges what was trained."
+            return f"interrupted; start torchnn {self.subcommand} again."
+        saved = last_checkpoint(self.trainer)
+        advice = f"continue with torchnn fit --ckpt_path {saved}" if saved else "no checkpoint had been saved"
+        return f"interrupted in epoch {self.trainer.current_epoch}; {advice}."
 
     def fit(self, ckpt_path: str | None, **kwargs: Any) -> None:
         """Train, then test the best checkpoint on the held-out rows."""

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.tables.helpers import ROWS, read
+from torchnn.tables import TableError
 from torchnn.training.data import TabularDataModule
 
 TARGET = [row * 7 % 10 // 5 for row in range(ROWS)]
@@ -129,3 +130,19 @@ def test_ids_that_float64_cannot_tell_apart_are_dropped(
         )
     repeated = table.set_column(1, "n", pa.array([first + row % 9 * 10**12 for row in rows]))
     assert [column.name for column in read(repeated).schema.columns] == ["x", "n"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_third_class_of_a_test_is_named_the_same_way(stream: bool, tmp_path: Path) -> None:
+    table = pa.table(
+        {"x": [row % 7 + 0.5 for row in range(ROWS)], "y": [("no", "yes")[row % 2] for row in range(ROWS)]}
+    )
+    trained = read(table)
+    pq.write_table(
+        table.set_column(1, "y", pa.array(["no", "yes", "maybe", "no"] * (ROWS // 4))), tmp_path / "t.parquet"
+    )
+    data = read(tmp_path / "t.parquet", part="all", schema=trained.plain_schema, stream=stream)
+    with pytest.raises(
+        TableError, match=r"row 2 .*target 'y' is 'maybe': correct it, the classes of the model are 'no', 'yes'"
+    ):
+        list(data.test_dataloader())
