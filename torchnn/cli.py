@@ -14,7 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
 from torchnn.cli_checkpoint import CheckpointCLI
 from torchnn.cli_checks import REPORTED, folds_of, judge_in_its_direction, refuse_empty_runs
@@ -43,6 +43,7 @@ from torchnn.training.predictions import PredictionFile
 from torchnn.training.report import TestReport
 from torchnn.training.resume import EarlyStopping, TrainingState
 from torchnn.training.savers import BestCheckpoint, LastCheckpoint
+from torchnn.training.source import remark
 
 HARMLESS = (
     r".*smaller than the logging interval.*",  # nothing is logged by step, so a short epoch loses nothing
@@ -166,10 +167,18 @@ class TorchnnCLI(CheckpointCLI):
             super()._run_subcommand(subcommand)
         except SystemExit:
             if self.trainer.state.status == TrainerStatus.INTERRUPTED:
-                saved = last_checkpoint(self.trainer)
-                advice = f"continue with torchnn fit --ckpt_path {saved}" if saved else "no checkpoint had been saved"
-                fail(f"interrupted in epoch {self.trainer.current_epoch}; {advice}.", status=130)
+                fail(self._after_interruption(), status=130)
             raise
+
+    def _after_interruption(self) -> str:
+        """Where a command was interrupted, and how to go on."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            if self.subcommand == "fit":
+                return "interrupted when training was over; torchnn test judges what was trained."
+            return f"interrupted; start torchnn {self.subcommand} again."
+        saved = last_checkpoint(self.trainer)
+        advice = f"continue with torchnn fit --ckpt_path {saved}" if saved else "no checkpoint had been saved"
+        return f"interrupted in epoch {self.trainer.current_epoch}; {advice}."
 
     def fit(self, ckpt_path: str | None, **kwargs: Any) -> None:
         """Train, then test the best checkpoint on the held-out rows."""
@@ -197,6 +206,10 @@ class TorchnnCLI(CheckpointCLI):
         if self.prediction_file is None:
             folder = run_folder(self.trainer)
             self.prediction_file = PredictionFile((folder or Path()) / "predictions.csv")
+        data = self.datamodule
+        if data.roles.target and not data.evaluates_all and "data.part" not in self.given:
+            held_out, rows = data.source.num_rows["test"], data.source.num_rows["all"]
+            remark(f"predict takes the {held_out:,} held-out rows of {rows:,}: --data.part all takes all of them.")
         self.trainer.callbacks.append(self.prediction_file)  # type: ignore[attr-defined]
         self.trainer.predict(**kwargs, ckpt_path=ckpt_path, weights_only=True, return_predictions=False)
         if self.trainer.is_global_zero:

@@ -1,5 +1,6 @@
 """Lightning's command line with a checkpoint that decides what flags of the same name cannot."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from torchnn.cli_resume import MAY_CHANGE, OF_ANOTHER_TABLE, flat, hyper_parameters, plain, resumed_settings
-from torchnn.training.checkpoints import CheckpointError, find_checkpoint, read_checkpoint
+from torchnn.cli_resume import MAY_CHANGE, OF_ANOTHER_TABLE, flat, hyper_parameters, resumed_settings
+from torchnn.training.checkpoints import CheckpointError, find_checkpoint, read_checkpoint, table_options
 from torchnn.training.data import TabularDataModule
 
 
@@ -33,6 +34,7 @@ class CheckpointCLI(LightningCLI):
             return
         path = find_checkpoint(wanted, Path(config.trainer.default_root_dir or "."))
         self.checkpoint = read_checkpoint(path, to_continue=subcommand == "fit")
+        table_options(self.checkpoint, path)  # whether they are
         config.ckpt_path = str(path)
         another_table = self._is_another_table(config.data, path)
         may_change = frozenset() if subcommand == "fit" else MAY_CHANGE
@@ -41,7 +43,7 @@ class CheckpointCLI(LightningCLI):
         for group, name, value in hyper_parameters(self.checkpoint, path, config, self.given, may_change):
             config[group][name] = value
         config.data.schema = self.checkpoint["hyper_parameters"].get("schema")
-        if another_table:
+        if another_table and "data.part" not in self.given:
             config.data.part = "all"  # nothing of it was trained on, so nothing has to be left out
         if subcommand == "fit":
             self._take_settings(self.checkpoint, path)
@@ -56,8 +58,10 @@ class CheckpointCLI(LightningCLI):
         """
         assert self.checkpoint is not None
         trained_on = self.checkpoint.get("datamodule_hyper_parameters", {})
-        if "data.path" in self.given and plain(data.path) != plain(trained_on.get("path")):
+        if "data.path" in self.given and places(data.path) != places(trained_on.get("path")):
             return bool(self.config.subcommand != "fit")
+        if "data.path" in self.given:
+            data.path = trained_on["path"]
         if "path" not in trained_on:
             raise CheckpointError(f"{path} was trained on a table in memory: give --data.path.")
         return False
@@ -77,7 +81,7 @@ class CheckpointCLI(LightningCLI):
         return dict(yaml.safe_load(text)[self.config.subcommand])
 
     def _check_same_table(self) -> None:
-        """Refuse held-out rows of a table that is no longer what the checkpoint was trained on."""
+        """Refuse held-out rows of a table that is no longer what the checkpoint was trained on, and a test on it."""
         assert self.checkpoint is not None
         trained = self.checkpoint.get("datamodule_hyper_parameters", {}).get("fingerprint")
         given = self.datamodule.hparams.get("fingerprint")
@@ -86,3 +90,15 @@ class CheckpointCLI(LightningCLI):
                 f"{self.datamodule.hparams['path']} has changed since the checkpoint was trained on it, so nobody "
                 "knows which rows were held out: give --data.part all to take all of them, or the table as it was."
             )
+        judged = self.config.subcommand in ("validate", "test") and "data.part" not in self.given
+        if judged and self.datamodule.evaluates_all and trained and trained == given:
+            raise CheckpointError(
+                f"{self.datamodule.hparams['path']} is the very table that the checkpoint was trained on: give "
+                "--data.part held_out to judge by the rows that were held out, or all to judge by all."
+            )
+
+
+def places(paths: Any) -> list[str]:
+    """Where paths lead, however they are written; none for what is no path."""
+    named = [paths] if isinstance(paths, str) else paths or []
+    return [os.path.abspath(os.path.expanduser(path)) for path in named]

@@ -13,11 +13,13 @@ STAGES = {"fit": ("train", "test"), "validate": ("val",), "test": ("test",), "pr
 
 
 def refuse_empty_runs(config: Any, subcommand: str) -> None:
-    """Fail if a stage that the command needs would see no batch."""
+    """Fail if a stage that the command needs would see no batch, or the test rows that train."""
     if config.trainer.barebones:
         fail("--trainer.barebones switches off the metrics that torchnn reports: leave it out.")
     if config.trainer.max_epochs == 0 or config.trainer.max_steps == 0:
         fail("--trainer.max_epochs and --trainer.max_steps 0 would train nothing: give 1 or more.")
+    if subcommand == "fit" and config.data.part == "all":
+        fail("--data.part all would test on rows that train: give it to torchnn test or predict.")
     for stage in STAGES[subcommand]:
         if config.trainer[f"limit_{stage}_batches"] == 0:
             fail(f"--trainer.limit_{stage}_batches 0 leaves nothing to {subcommand}: give 1 or more.")

@@ -111,13 +111,13 @@ def explain(options: argparse.Namespace) -> Trace:
 def trained(wanted: str, rows: Sequence[int], data: Mapping[str, Any], settings: Mapping[str, Any]) -> Trace:
     """The trace of a checkpoint on rows of its data."""
     from torchnn.training import BinaryClassifier  # with Lightning, which the small example has no use for
-    from torchnn.training.checkpoints import find_checkpoint, read_checkpoint
+    from torchnn.training.checkpoints import find_checkpoint, read_checkpoint, table_options
     from torchnn.training.example_rows import example_rows
 
     path = find_checkpoint(wanted, Path("."))
     checkpoint = read_checkpoint(path)
     model = BinaryClassifier.load(path)
-    examples = example_rows(model, checkpoint.get("datamodule_hyper_parameters"), rows, data)
+    examples = example_rows(model, table_options(checkpoint, path) or None, rows, data)
     named = ", ".join(f"row {row} ({label})" for row, label in zip(rows, examples.labels, strict=True))
     return trace(
         model.network,

@@ -11,10 +11,10 @@ import torch
 
 from torchnn.cli_errors import fail
 from torchnn.tables import TableError
-from torchnn.training.checkpoints import CheckpointError, find_checkpoint, read_checkpoint
+from torchnn.training.checkpoints import find_checkpoint, read_checkpoint, table_options
 from torchnn.training.classifier import BinaryClassifier
 from torchnn.training.data import EVALUATION_BATCH_SIZE, TabularDataModule
-from torchnn.training.export import ExportError, export_model
+from torchnn.training.export import export_model
 
 PROVEN_ON = 10_000  # rows, at most
 
@@ -44,9 +44,9 @@ def main(args: Sequence[str]) -> None:
         path = find_checkpoint(given.ckpt_path, Path())
         checkpoint = read_checkpoint(path)
         model = BinaryClassifier.load(path)
-        rows = real_rows(model, checkpoint, given.data)
+        rows = real_rows(model, table_options(checkpoint, path), given.data)
         difference = export_model(model, given.output, rows)
-    except (CheckpointError, ExportError, TableError) as error:
+    except ValueError as error:  # CheckpointError, ExportError, TableError, and options that do not fit a table
         fail(f"export: {error}")
     except OSError as error:
         fail(f"export: {given.output}: {error.strerror}: give a file that can be written.")
@@ -54,13 +54,12 @@ def main(args: Sequence[str]) -> None:
     sys.exit(0)
 
 
-def real_rows(model: BinaryClassifier, checkpoint: dict[str, Any], path: str | None) -> torch.Tensor:
+def real_rows(model: BinaryClassifier, options: dict[str, Any], path: str | None) -> torch.Tensor:
     """Raw features of a table that the model takes, (rows, columns).
 
     Raises:
         TableError: the table is gone, or does not fit.
     """
-    options = dict(checkpoint.get("datamodule_hyper_parameters", {}))
     options.pop("fingerprint", None)
     if path is not None:
         options = {**options, "path": path, "part": "all"}

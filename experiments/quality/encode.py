@@ -1,4 +1,4 @@
-"""Raw columns as a matrix of numbers, the same for every contender."""
+"""Raw columns as a matrix of numbers, for the peers; torchnn reads the table itself."""
 
 from dataclasses import dataclass
 

@@ -14,6 +14,7 @@ import torch
 from tests.cli.helpers import SHORT, refused, run_of
 from torchnn.__main__ import main
 from torchnn.cli_errors import cannot_write
+from torchnn.training import BinaryClassifier
 
 
 @pytest.mark.parametrize(
@@ -139,3 +140,30 @@ def test_ctrl_c_says_how_to_continue_and_keeps_the_checkpoint(tmp_path: Path) ->
     assert message.count("\n") == 1, message
     assert "continue with torchnn fit --ckpt_path" in message
     torch.load(last, weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "step", "sentence"),
+    [
+        (["fit", *SHORT], "training_step", "interrupted in epoch 0; no checkpoint had been saved."),
+        (["fit", *SHORT], "test_step", "interrupted when training was over; torchnn test judges what was trained."),
+        (["test"], "test_step", "interrupted; start torchnn test again."),
+        (["validate"], "validation_step", "interrupted; start torchnn validate again."),
+        (["predict", "--output", "o.csv"], "predict_step", "interrupted; start torchnn predict again."),
+    ],
+)
+def test_an_interruption_says_how_to_go_on_from_the_stage_that_it_met(
+    words: list[str], step: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if words[0] != "fit":
+        main(["fit", "--trainer.max_epochs", "1"])
+
+    def interrupted(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BinaryClassifier, step, interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 130
+    assert f"torchnn: {sentence}" in capsys.readouterr().err
+    assert not list(Path().glob("*o.csv*"))

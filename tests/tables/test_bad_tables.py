@@ -129,6 +129,11 @@ def test_a_name_that_says_another_format_is_believed_of_text(suffix: str, senten
     [
         (lambda row: 1, "{}, target 'y' is '1' in all 40 rows: give a table with rows of both classes."),
         (lambda row: row % 3, "{}, target 'y' has 3 classes ('0', '1', '2'): give a column with two, or numbers"),
+        (lambda row: ("No", "Yes", "yes ")[row % 3], "3 classes ('No', 'Yes', 'yes'): write each in one way."),
+        (
+            lambda row: ("Yes", "yes ")[row % 2],
+            "has the classes 'Yes', 'yes', which differ in case only: write them in",
+        ),
         (lambda row: "" if row == 7 else row % 2, "{}, row 7 (line 9), target 'y' is missing, as in 1 of 40 rows"),
         (lambda row: "nan", "{}, row 0 (line 2), target 'y' is missing, as in 40 of 40 rows: remove these rows"),
         (lambda row: row / 30, "{}, row 31 (line 33), target 'y' is 1.03333: give two classes, or probabilities"),

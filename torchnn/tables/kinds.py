@@ -1,5 +1,6 @@
 """The kinds of values that Arrow's types hold, and the values of a column as a kind."""
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torchnn.tables.files import RawTable
 from torchnn.tables.text import MISSING
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+WHOLE = r"^([+-]?\d+)\.0$"
 SLASHED_DATE = r"^(\d{1,2}[/.]\d{1,2}[/.](\d{4}|\d{2})|\d{4}[/.]\d{1,2}[/.]\d{1,2})([ T].*)?$"
 ZONED = r"[T ].*(Z|[+-]\d{2}(:?\d{2})?)$"
 LARGEST = 1e100  # beyond it a square is no float64 any more
@@ -49,7 +51,10 @@ def looks_like_dates(values: pa.Array) -> bool:
 
 
 def as_text(column: Any, missing: tuple[str, ...], absent: tuple[str, ...] = MISSING) -> pa.ChunkedArray:
-    """A column as words without outer blanks, null where one of `absent` or `missing` stands for a missing value."""
+    """A column as words without outer blanks, null where one of `absent` or `missing` stands for a missing value.
+
+    A whole number is the same word whether its type, or who wrote it, has given it a fraction: 1 for 1.0.
+    """
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
     if pa.types.is_boolean(column.type):
@@ -58,6 +63,8 @@ def as_text(column: Any, missing: tuple[str, ...], absent: tuple[str, ...] = MIS
         if pa.types.is_floating(column.type):
             column = pc.cast(column, pa.float64())
         words = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
+        if pc.any(pc.ends_with(words, ".0")).as_py():
+            words = pc.replace_substring_regex(words, WHOLE, r"\1")
     return pc.if_else(pc.is_in(words, pa.array([*absent, *missing], pa.string())), pa.scalar(None, pa.string()), words)
 
 
@@ -107,7 +114,7 @@ def _numbers(raw: RawTable, name: str, column: Any, missing: tuple[str, ...]) ->
     elif pa.types.is_duration(column.type):
         numbers = _floats(pc.cast(_in_micros(column, pa.duration("us")), pa.int64())) / SECONDS
     else:
-        numbers = _floats(column)
+        numbers = _without(_floats(column), _numbers_among(missing, column.type))
     # The extremes, NaN left out, tell without an array of booleans for each question.
     if max(np.fmax.reduce(numbers, initial=-np.inf), -np.fmin.reduce(numbers, initial=np.inf)) > LARGEST:
         row = int(np.argmax(np.abs(numbers) > LARGEST))
@@ -124,6 +131,25 @@ def _floats(column: Any) -> np.ndarray:
     """Float64 with NaN for null."""
     floats: np.ndarray = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return floats
+
+
+def _numbers_among(words: tuple[str, ...], kind: pa.DataType) -> list[float]:
+    """The numbers among words, as a column of this type holds them."""
+    numbers = []
+    for word in words:
+        with contextlib.suppress(ValueError):
+            numbers.append(float(word))
+    return [float(np.float32(number)) for number in numbers] if kind == pa.float32() else numbers
+
+
+def _times_among(words: tuple[str, ...]) -> list[float]:
+    """The times among words, in microseconds since 1970."""
+    return [micros for word in words for micros in times_of_words(pa.array([word]))[0]]
+
+
+def _without(values: np.ndarray, absent: list[float]) -> np.ndarray:
+    """Values with NaN for those that stand for a missing one."""
+    return np.where(np.isin(values, absent), np.nan, values) if absent else values
 
 
 def _booleans(raw: RawTable, name: str, column: Any, missing: tuple[str, ...]) -> np.ndarray:
@@ -167,7 +193,8 @@ def _times(raw: RawTable, name: str, column: Any, missing: tuple[str, ...]) -> n
             )
         return micros
     zone = kind.tz if pa.types.is_timestamp(kind) else None
-    return _floats(pc.cast(_in_micros(column, pa.timestamp("us", zone)), pa.int64()))
+    micros = _floats(pc.cast(_in_micros(column, pa.timestamp("us", zone)), pa.int64()))
+    return _without(micros, _times_among(missing))
 
 
 def _in_micros(column: Any, kind: pa.DataType) -> Any:

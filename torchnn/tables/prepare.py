@@ -52,7 +52,7 @@ def prepare(raw: RawTable, roles: Roles, splitting: Splitting, remark: Callable[
     names = usable_columns(raw.data, raw.name, roles, splitting.column)
     check_types(raw, names)
     weight, ids = weight_of(raw, roles.weight_column), ids_of(raw, roles.id_column)
-    rows = parts_of(raw, torch.from_numpy(target.values), splitting, roles.missing)
+    rows = parts_of(raw, torch.from_numpy(target.values), splitting, roles)
     if weight is not None:
         weight = balanced(weight, target, rows, f"{raw.name}, weight {short(roles.weight_column)}")
     schema, columns = learn_columns(raw, names, rows["train"], roles, target.classes, remark)

@@ -17,6 +17,8 @@ from torchnn.tables.kinds import looks_like_dates
 ID_ROWS = 20  # in fewer rows, values that all differ say nothing
 ID_GAPS = 4  # whole numbers that never repeat are ids if they fill a range no wider than so many times their number
 ID_ROWS_WITH_GAPS = 50  # random numbers from such a range do not repeat once in 500 times
+EXACT = 2.0**53  # whole numbers below are float64's
+SURELY = 0.9  # of the numbers that are expected to differ
 ID_NAME = re.compile(r"(^|[_\W])(id|ID|Id)$|[a-z]I[dD]$")
 ID_SHARE = 0.9  # of a category's rows: with more distinct values than these, no value can be learnt from
 OFTEN = 2  # rows that a category has to occur in; the rest train the unknown slot
@@ -68,7 +70,7 @@ class Profile:
         self.squares += float(((known - mean) ** 2).sum()) + shift**2 * before * added / (before + added)
         self.mean += shift * added / (before + added)
         self.whole = self.whole and bool((known == np.floor(known)).all())
-        self.repeats = self.repeats or not self.whole or len(np.unique(known)) < added
+        self.repeats = self.repeats or not self.whole or len(np.unique(known)) < fewest_that_differ(known)
 
     @property
     def known(self) -> int:
@@ -128,6 +130,22 @@ class Profile:
         largest = max(abs(self.low[0]), abs(self.high[0]))
         deviation = (self.squares / self.known) ** 0.5
         return bool(largest * 2.0**-24 > FLOAT32_ENOUGH * deviation or largest > 1e37)
+
+
+def fewest_that_differ(numbers: np.ndarray) -> float:
+    """How many different float64 numbers there are at least if no two of the whole numbers behind them were equal.
+
+    Beyond 2^53 float64 makes neighbours equal: of n numbers that fall at random on s that it has, about
+    s (1 − exp(−n/s)) differ.
+
+    >>> fewest_that_differ(np.arange(5.0)), round(fewest_that_differ(2.0**60 + np.arange(1000.0)), 1)
+    (5, 4.5)
+    """
+    count, largest = len(numbers), float(np.abs(numbers).max())
+    if largest < EXACT:
+        return count
+    places = float(np.ptp(numbers)) / float(np.spacing(largest)) + 1
+    return float(SURELY * places * -np.expm1(-count / places))
 
 
 def schema_of(

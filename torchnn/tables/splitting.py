@@ -12,6 +12,7 @@ from torchnn.tables.faults import TableError, short
 from torchnn.tables.files import RawTable
 from torchnn.tables.infer import kinds_of
 from torchnn.tables.kinds import as_text, values_of
+from torchnn.tables.roles import Roles
 from torchnn.tables.split import Parts, Split, split_by_class, split_by_group, split_by_time, split_fold
 
 
@@ -40,14 +41,14 @@ class Splitting:
     given: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def parts_of(raw: RawTable, target: Tensor, how: Splitting, missing: tuple[str, ...]) -> Parts:
+def parts_of(raw: RawTable, target: Tensor, how: Splitting, roles: Roles) -> Parts:
     """Positions of the rows of each part.
 
     Args:
         raw: the table.
         target: of each row, (rows,).
         how: the rule.
-        missing: words that stand for a missing value.
+        roles: kinds that are prescribed, and words that stand for a missing value.
 
     Raises:
         TableError: a column that orders no rows, a row without a time, or files with rows of one class only.
@@ -57,9 +58,9 @@ def parts_of(raw: RawTable, target: Tensor, how: Splitting, missing: tuple[str, 
         return _split_files(target, how)
     order, groups = None, None
     if how.by == "time":
-        order = times(raw, how.column, kind_of_order(raw, how.column, missing), missing)
+        order = times(raw, how.column, kind_of_order(raw, how.column, roles), roles.missing)
     elif how.by == "group":
-        groups = pc.fill_null(as_text(raw.data[how.column], missing), "").to_numpy(zero_copy_only=False)
+        groups = pc.fill_null(as_text(raw.data[how.column], roles.missing), "").to_numpy(zero_copy_only=False)
     if how.folds:
         return split_fold(target, groups, how.folds, how.fold, how.val_fraction, how.seed)
     if order is not None:
@@ -69,13 +70,14 @@ def parts_of(raw: RawTable, target: Tensor, how: Splitting, missing: tuple[str, 
     return split_by_class(target, how.val_fraction, how.test_fraction, how.seed)
 
 
-def kind_of_order(raw: RawTable, column: str, missing: tuple[str, ...]) -> str:
+def kind_of_order(raw: RawTable, column: str, roles: Roles) -> str:
     """Whether a column that rows are split by holds times or numbers.
 
     Raises:
         TableError: it holds neither.
     """
-    kind = kinds_of(raw, [column], {}, missing)[column]
+    given = {name: kind for name, kind in roles.types.items() if name == column}
+    kind = kinds_of(raw, [column], given, roles.missing)[column]
     if kind not in ("time", "number"):
         raise TableError(
             f"{raw.name}, column {short(column)} orders no rows: give --data.split_column a time or a number."

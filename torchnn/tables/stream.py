@@ -41,6 +41,7 @@ class Stream:
         target: how the target becomes numbers; None leaves it NaN.
         splitter: the part of each row; None if there is only "all".
         class_counts: weight (or number) of the training rows of class 0 and of class 1.
+        positive_share: of all rows.
         weight_column: with the weight of each row; "" for 1.
         mean_weight: of the training rows.
         id_column: names the rows; "" for their number.
@@ -52,6 +53,7 @@ class Stream:
     target: TargetReader | None = None
     splitter: Splitter | None = None
     class_counts: tuple[float, float] = (0.0, 0.0)
+    positive_share: float = 0.0
     weight_column: str = ""
     mean_weight: float = 1.0
     id_column: str = ""
@@ -135,7 +137,7 @@ def open_stream(
     profiles = new_profiles(whole, names, roles, remark)
     weight_of(whole, roles.weight_column, may_be_zero=True)  # of no rows: whether it is there
     ids_of(whole, roles.id_column)
-    splitter = _splitter(files, splitting, tuple(parts_of_files), roles.missing, watch)
+    splitter = _splitter(files, splitting, tuple(parts_of_files), roles, watch)
     look = _Look(files, target, splitter, roles, profiles)
     used = [*profiles, roles.target, *splitter.columns, *filter(None, (roles.weight_column,))]
     for piece, raw in files.read(watch(files.pieces, "columns"), list(dict.fromkeys(used))):
@@ -160,6 +162,7 @@ def open_stream(
         target,
         splitter,
         (negative, positive),
+        look.positives / files.num_rows,
         roles.weight_column,
         mean_weight,
         roles.id_column,
@@ -181,6 +184,7 @@ class _Look:
         self.counts = np.zeros((len(files.pieces), len(PARTS)), dtype=np.int64)
         self.by_class = np.zeros((len(PARTS), 2), dtype=np.int64)
         self.weight = np.zeros(2)
+        self.positives = 0.0
         self.number = 0
 
     def at(self, piece: Piece, raw: RawPiece) -> None:
@@ -188,6 +192,7 @@ class _Look:
         parts = self.splitter.parts(piece, raw)
         training = parts == TRAIN
         self.by_class += in_parts(parts, target)
+        self.positives += float(target.sum(dtype=np.float64))
         self.counts[self.number] = np.bincount(parts, minlength=len(PARTS))
         self.number += 1
         weight = weight_of(raw, self.roles.weight_column, may_be_zero=True)
@@ -202,11 +207,12 @@ class _Look:
 
 
 def _splitter(
-    files: ParquetFiles, how: Splitting, of_files: tuple[int, ...], missing: tuple[str, ...], watch: Watch[Any]
+    files: ParquetFiles, how: Splitting, of_files: tuple[int, ...], roles: Roles, watch: Watch[Any]
 ) -> Splitter:
+    missing = roles.missing
     if how.by != "time":
         return Splitter(how, of_files, missing)
-    kind = kind_of_order(files.described(), how.column, missing)
+    kind = kind_of_order(files.described(), how.column, roles)
 
     def read() -> Iterator[np.ndarray]:
         for _, raw in files.read(watch(files.pieces, how.column), [how.column]):
@@ -242,7 +248,7 @@ def open_trained(
         target = TargetReader(schema.target, schema.classes, soft, schema.missing)
     rows = np.array([piece.num_rows for piece in files.pieces])
     counts = np.column_stack([np.zeros((len(rows), len(PARTS)), dtype=np.int64), rows])
-    return Stream(files, schema, counts, target, None, (0.0, 0.0), weight_column, 1.0, id_column)
+    return Stream(files, schema, counts, target, None, weight_column=weight_column, id_column=id_column)
 
 
 def unseen_in(stream: Stream, watch: Watch[Any]) -> dict[str, int]:

@@ -13,8 +13,8 @@ from torchnn.tables.kinds import as_text, kind_of_type, row_of
 from torchnn.tables.text import MISSING_CLASS
 
 # Pairs of words of which everybody knows the positive one, in lower case.
-POSITIVE = ("1", "1.0", "true", "t", "yes", "y", "positive", "pos")
-NEGATIVE = ("0", "0.0", "false", "f", "no", "n", "negative", "neg")
+POSITIVE = ("1", "1.0", "true", "t", "yes", "y", "positive", "pos", "+")
+NEGATIVE = ("0", "0.0", "false", "f", "no", "n", "negative", "neg", "-", "−")
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,15 @@ def classes_of(raw: RawTable, name: str, distinct: list[str], positive: str | No
             "give a table with rows of both classes."
         )
     if len(distinct) > 2:
+        alike = len({value.casefold() for value in distinct}) == 2
+        mend = "write each in one way" if alike else "give a column with two, or numbers from 0 to 1"
         raise TableError(
-            f"{raw.name}, target {short(name)} has {len(distinct):,} classes ({quoted(sorted(distinct))}): "
-            "give a column with two, or numbers from 0 to 1."
+            f"{raw.name}, target {short(name)} has {len(distinct):,} classes ({quoted(sorted(distinct))}): {mend}."
+        )
+    if positive is None and len({value.casefold() for value in distinct}) == 1:
+        raise TableError(
+            f"{raw.name}, target {short(name)} has the classes {quoted(sorted(distinct))}, which differ in case only: "
+            "write them in one way, or give --data.positive if they are two."
         )
     if positive is None:
         known = [value for value in distinct if value.lower() in POSITIVE]

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from torchnn.tables.faults import TableError
+from torchnn.tables.faults import TableError, quoted, short
 from torchnn.tables.files import RawTable
 from torchnn.tables.kinds import kind_of_type
 from torchnn.tables.target import check_target, classes_of, label_words
@@ -60,8 +60,8 @@ class TargetReader:
         if other:
             row = int(pc.index(encoded.indices, pa.scalar(other[0], encoded.indices.type)).as_py())
             raise TableError(
-                f"{raw.where(row)}, target {self.name!r} is {words[other[0]]!r}: the classes are "
-                f"{self.classes[0]!r}, {self.classes[1]!r}."
+                f"{raw.where(row)}, target {short(self.name)} is {short(words[other[0]])}: correct it, the classes of "
+                f"the model are {quoted(self.classes)}."
             )
         indices = pc.fill_null(encoded.indices, len(numbers)).to_numpy(zero_copy_only=False)
         values: np.ndarray = np.append(numbers, np.nan)[indices]

@@ -37,6 +37,7 @@ class TextOptions:
         time_format: how dates are written, as in strptime; None for ISO 8601.
         as_text: columns that stay text whatever they look like.
         target: the column whose missing values are only those of `MISSING_CLASS`.
+        ids: the column none of whose words is missing.
     """
 
     delimiter: str | None = None
@@ -46,6 +47,7 @@ class TextOptions:
     time_format: str | None = None
     as_text: tuple[str, ...] = ()
     target: str = ""
+    ids: str = ""
 
 
 def read_text(path: Path, options: TextOptions, max_columns: int) -> tuple[pa.Table, bool, bytes]:
@@ -125,14 +127,15 @@ class _Reader:
 
     def read(self) -> pa.Table:
         """The table, whose text runs over the end of the file in no value."""
-        table = self._parsed(MISSING).rename_columns(self.names)
+        further = self.options.missing
+        table = self._parsed((*MISSING, *further)).rename_columns(self.names)
         if self.content.count(b'"') % 2:
             self._check_last_value(table)
-        target = self.options.target
-        if target in self.names and table[target].null_count:
-            position = self.names.index(target)
-            read_again = self._parsed(MISSING_CLASS, [self.written[position]])
-            table = table.set_column(position, target, read_again.column(0))
+        for name, missing in ((self.options.target, (*MISSING_CLASS, *further)), (self.options.ids, ())):
+            if name in self.names and table[name].null_count:
+                position = self.names.index(name)
+                read_again = self._parsed(missing, [self.written[position]])
+                table = table.set_column(position, name, read_again.column(0))
         return table
 
     def _parsed(self, missing: tuple[str, ...], only: list[str] | None = None) -> pa.Table:
@@ -162,7 +165,7 @@ class _Reader:
         return {
             "parse_options": pacsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=b'"' in self.content),
             "convert_options": pacsv.ConvertOptions(
-                null_values=[*missing, *self.options.missing],
+                null_values=list(missing),
                 strings_can_be_null=True,
                 decimal_point=self.options.decimal,
                 timestamp_parsers=[*parsers, pacsv.ISO8601],

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import ArgumentError, ArgumentParser
 
 from torchnn.training.callbacks import LAST, is_last
 from torchnn.training.classifier import BinaryClassifier
+from torchnn.training.data import TabularDataModule
 
 
 class CheckpointError(ValueError):
@@ -108,6 +110,23 @@ def read_checkpoint(path: Path, to_continue: bool = False) -> dict[str, Any]:
     if to_continue:
         check_training_state(checkpoint, path)
     return checkpoint
+
+
+def table_options(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The arguments of the `TabularDataModule` that a model was trained with; none if it had another one.
+
+    Raises:
+        CheckpointError: they are not what that class takes.
+    """
+    options = checkpoint.get("datamodule_hyper_parameters", {})
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(TabularDataModule)
+    try:
+        parser.parse_object({name: value for name, value in options.items() if name != "fingerprint"}, defaults=False)
+    except (ArgumentError, AttributeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"checkpoint {path} does not describe the table of its training: {reason}") from error
+    return dict(options)
 
 
 def check_training_state(checkpoint: dict[str, Any], path: Path) -> None:

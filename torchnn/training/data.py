@@ -101,7 +101,7 @@ class TabularDataModule(pl.LightningDataModule):
         types: dict[str, str] | None = None,
         id_column: str | None = None,
         weight_column: str | None = None,
-        missing: list[str] | None = None,
+        missing: list[str | int | float] | None = None,
         delimiter: str | None = None,
         decimal: str = ".",
         encoding: str = "utf-8",
@@ -142,7 +142,7 @@ class TabularDataModule(pl.LightningDataModule):
             dict(types or {}),
             id_column or "",
             weight_column or "",
-            tuple(missing or ()),
+            tuple(map(str, missing or ())),
             max_categories,
         )
         self.read_target: Callable[[], DataSource] | None = None
@@ -178,6 +178,8 @@ class TabularDataModule(pl.LightningDataModule):
         return self._loader("train", self.batch_size, shuffle_seed=self.seed)
 
     def val_dataloader(self) -> Loader:
+        if not self.source.num_rows.get("val"):  # of a table that is not trained on
+            return self.test_dataloader()
         return self._loader("val", EVALUATION_BATCH_SIZE)
 
     def test_dataloader(self) -> Loader:
@@ -236,7 +238,7 @@ class TabularDataModule(pl.LightningDataModule):
                 return trained_stream(stream, self.trained, self.roles, with_target=False)
             of_files = [part for part, group in files.items() for _ in group]
             source = own = stream_source(stream, self.roles, splitting, of_files, tell, options.shuffle_rows)
-            name, share = stream.described().name, own.positive_share
+            name, share = stream.described().name, own.stream.positive_share
         else:
             raw, given = self._read(parts, files, options)
             self.hparams["fingerprint"] = raw.fingerprint
@@ -293,4 +295,5 @@ class TabularDataModule(pl.LightningDataModule):
             options.time_format,
             (*given_categories, *trained_categories, self.roles.id_column),
             self.roles.target if self.trained is None else self.trained.target,
+            self.roles.id_column,
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics.classification import BinaryConfusionMatrix, BinaryPrecisionRecallCurve, BinaryROC
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
+from torchnn.tables.faults import TableError, short
 from torchnn.training.batches import as_batch
 from torchnn.training.callbacks import new_figure, run_folder
 from torchnn.training.importance import Importance, permutation_importance
@@ -58,7 +59,14 @@ class TestReport(Callback):
         folder = run_folder(trainer)
         if folder is None:
             return
-        label = target.round().int()
+        label = target.round().int().flatten()  # torchmetrics makes a scalar of a single row
+        if bool((label == label[0]).all()):
+            name = "1" if label[0] else "0"
+            name = name if model.schema is None else model.schema.classes[int(name)]
+            raise TableError(
+                f"all {len(label):,} rows of the test are of class {short(name)}, so that there is nothing to tell "
+                "apart: give rows of both classes."
+            )
         importance = permutation_importance(model, torch.cat(self.features), torch.cat(self.target).round().int())
         counts = BinaryConfusionMatrix(model.threshold)(probability, label)
         schema = model.schema

@@ -115,12 +115,6 @@ class StreamSource:
     def class_counts(self) -> tuple[float, float]:
         return self.stream.class_counts
 
-    @property
-    def positive_share(self) -> float:
-        """Of the training rows, by weight."""
-        negative, positive = self.stream.class_counts
-        return positive / max(negative + positive, 1.0)
-
     def loader(
         self, part: Part, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
     ) -> StreamLoader:

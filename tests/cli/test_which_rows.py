@@ -1,0 +1,103 @@
+"""Rows that trained a model never judge it, however its table is named; and a command says which rows it takes."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.cli.helpers import SHORT, printed_metrics, refused, rows_of
+from tests.tables.helpers import good, lines, text
+from torchnn.__main__ import main
+from torchnn.training.checkpoints import find_checkpoint
+
+GOOD = text(lines(good, rows=120))
+
+
+@pytest.fixture
+def trained(_in_an_empty_folder: None, capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    """The metrics of the held-out rows of t.csv."""
+    Path("t.csv").write_text(GOOD)
+    main(["fit", *SHORT, "--data.path", "t.csv", "--data.target", "y"])
+    return printed_metrics(capsys.readouterr().out)
+
+
+def test_training_with_all_rows_held_out_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("t.csv").write_text(GOOD)
+    sentence = refused(["fit", "--data.path", "t.csv", "--data.target", "y", "--data.part", "all"], capsys)
+    assert "--data.part all would test on rows that train: give it to torchnn test or predict." in sentence
+
+
+def test_the_table_of_the_training_is_known_by_any_of_its_names(
+    trained: dict[str, float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("t.csv", "./t.csv", str(tmp_path / "t.csv")):
+        main(["test", "--data.path", name])
+        assert printed_metrics(capsys.readouterr().out) == trained
+
+
+def test_a_copy_of_the_table_of_the_training_is_not_a_test(
+    trained: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy("t.csv", "copy.csv")
+    with pytest.raises(SystemExit) as stop:
+        main(["test", "--data.path", "copy.csv"])
+    assert stop.value.code == 2
+    assert "copy.csv is the very table that the checkpoint was trained on: give --data.part" in capsys.readouterr().err
+    main(["test", "--data.path", "copy.csv", "--data.part", "held_out"])
+    assert printed_metrics(capsys.readouterr().out) == trained
+    main(["test", "--data.path", "copy.csv", "--data.part", "all"])
+    main(["predict", "--data.path", "copy.csv", "--output", "out.csv"])
+    assert len(rows_of(Path("out.csv"))) == 120
+
+
+def test_predict_says_that_it_takes_the_held_out_rows_alone(
+    trained: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = "torchnn: predict takes the 18 held-out rows of 120: --data.part all takes all of them.\n"
+    for number, (words, said) in enumerate(
+        [([], True), (["--data.part", "held_out"], False), (["--data.part", "all"], False)]
+    ):
+        main(["predict", "--output", f"{number}.csv", *words])
+        assert (sentence in capsys.readouterr().err) == said
+    assert [len(rows_of(Path(f"{number}.csv"))) for number in range(3)] == [18, 18, 120]
+
+
+@pytest.mark.parametrize("stream", ["true", "false"])
+def test_another_table_is_validated_as_a_whole(
+    stream: str, trained: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pq.write_table(pacsv.read_csv("t.csv").slice(0, 60), "new.parquet")
+    main(["validate", "--data.path", "new.parquet", "--data.stream", stream])
+    validated = printed_metrics(capsys.readouterr().out)
+    main(["test", "--data.path", "new.parquet"])
+    assert printed_metrics(capsys.readouterr().out) == pytest.approx(validated, abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [7, {"weird": 1}, {"batch_size": "lots"}, {"path": 7}])
+def test_a_checkpoint_that_does_not_describe_its_table_is_refused(
+    options: object, trained: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = torch.load(find_checkpoint("last", Path()), weights_only=True)
+    given = {**checkpoint["datamodule_hyper_parameters"], **options} if isinstance(options, dict) else options
+    torch.save({**checkpoint, "datamodule_hyper_parameters": given}, "bad.ckpt")
+    for words in (["test"], ["predict", "--output", "o.csv"], ["fit"], ["export", "m.onnx"], ["explain", "--row", "1"]):
+        sentence = refused([*words, "--ckpt_path", "bad.ckpt"], capsys)
+        assert "checkpoint bad.ckpt does not describe the table of its training: " in sentence
+    assert not Path("m.onnx").exists()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_rows_of_one_class_are_no_test(
+    rows: int, trained: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no AUROC of them, which torchmetrics gives as 0."""
+    Path("new.csv").write_text(text(lines(lambda row: f"{row},red,1", rows=rows)))
+    with pytest.raises(SystemExit) as stop, pytest.warns(UserWarning, match="No negative samples"):
+        main(["test", "--data.path", "new.csv"])
+    assert stop.value.code == 2
+    streams = capsys.readouterr()
+    assert f"all {rows} rows of the test are of class '1', so that there is nothing to tell apart" in streams.err
+    assert streams.out == ""

@@ -1,0 +1,148 @@
+"""A table is the same table as text, as Parquet and in memory, whatever types its columns have there."""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.tables.helpers import ROWS, read
+from torchnn.tables import TableError
+from torchnn.training.data import TabularDataModule
+
+TARGET = [row * 7 % 10 // 5 for row in range(ROWS)]
+LONG_AGO = datetime.date(1900, 1, 1)
+
+
+def assert_same(data: TabularDataModule, other: TabularDataModule) -> None:
+    assert data.schema == other.schema
+    parts = [[next(iter(d.source.loader("all", ROWS))) for d in (data, other)]]
+    for one, two in parts:
+        assert torch.equal(one.features.nan_to_num(-7), two.features.nan_to_num(-7))
+        assert torch.equal(one.target, two.target)
+
+
+def in_every_format(table: pa.Table, folder: Path) -> list[tuple[Any, dict[str, Any]]]:
+    """The table and how to read it: text, Parquet at once and in pieces, a dataframe."""
+    pacsv.write_csv(table, folder / "t.csv")
+    pq.write_table(table, folder / "t.parquet", row_group_size=11)
+    parquet = folder / "t.parquet"
+    return [(folder / "t.csv", {}), (parquet, {}), (parquet, {"stream": True}), (table.to_pandas(), {})]
+
+
+@pytest.mark.parametrize(
+    ("column", "missing"),
+    [
+        (pa.array([-999 if row % 5 == 0 else row % 7 for row in range(ROWS)]), "-999"),
+        (pa.array([-99.9 if row % 5 == 0 else row % 7 + 0.5 for row in range(ROWS)], pa.float32()), "-99.9"),
+        (
+            pa.array([LONG_AGO if row % 5 == 0 else datetime.date(2020, 1, row % 7 + 1) for row in range(ROWS)]),
+            "1900-01-01",
+        ),
+    ],
+    ids=["integers", "float32", "dates"],
+)
+def test_a_word_for_missing_is_missing_in_columns_that_have_types(column: Any, missing: str, tmp_path: Path) -> None:
+    table = pa.table({"x": column, "y": TARGET})
+    first, *others = in_every_format(table, tmp_path)
+    expected = read(first[0], missing=[missing], **first[1])
+    assert expected.schema.columns[0].missing
+    assert expected.table.features[:, 0].isnan().tolist() == [row % 5 == 0 for row in range(ROWS)]
+    for path, options in others:
+        data = read(path, missing=[missing], **options)
+        assert data.schema.columns[0].missing
+        one, two = (next(iter(d.source.loader("all", ROWS))).features for d in (expected, data))
+        assert torch.equal(one[:, 0].isnan(), two[:, 0].isnan())
+    known = read(table.to_pandas(), part="all", schema=expected.plain_schema)
+    torch.testing.assert_close(known.table.features, expected.table.features, equal_nan=True, rtol=1e-6, atol=0)
+
+
+def test_a_number_that_is_a_category_is_the_same_one_with_and_without_a_fraction(tmp_path: Path) -> None:
+    """Pandas writes 3.0 for 3 in a column where one value is missing."""
+    table = pa.table({"zip": [row % 6 + 1 for row in range(ROWS)], "y": TARGET})
+    trained = [read(path, types={"zip": "category"}, **options) for path, options in in_every_format(table, tmp_path)]
+    for data in trained:
+        assert data.schema.columns[0].values == ("1", "2", "3", "4", "5", "6")
+    frame = table.to_pandas().astype({"zip": float})
+    frame.loc[0, "zip"] = np.nan
+    frame.to_csv(tmp_path / "floats.csv", index=False)
+    assert "2.0" in (tmp_path / "floats.csv").read_text()
+    for new in (frame, tmp_path / "floats.csv", frame.astype({"zip": pd.Int64Dtype()})):
+        known = read(new, part="all", schema=trained[0].plain_schema)
+        assert known.table.features[0].isnan()
+        assert torch.equal(known.table.features[1:], trained[0].table.features[1:])
+
+
+def test_groups_stay_together_where_one_file_writes_them_with_a_fraction(tmp_path: Path) -> None:
+    groups = [row // 2 for row in range(200)]
+    target = [row % 2 for row in range(200)]
+    for name, kind in (("1.parquet", pa.int64()), ("2.parquet", pa.float64())):
+        x = np.arange(200) % 7 + 0.5
+        pq.write_table(pa.table({"x": x, "g": pa.array(groups, kind), "y": target}), tmp_path / name)
+    for stream in (True, False):
+        data = read(tmp_path, split="group", split_column="g", stream=stream)
+        part_of: dict[int, str] = {}
+        for part in ("train", "val", "test"):
+            for batch in data.source.loader(part, 4096):
+                for row in batch.row.tolist():
+                    assert part_of.setdefault(groups[row % 200], part) == part
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_words_can_be_the_time_that_a_split_goes_by(stream: bool, tmp_path: Path) -> None:
+    days = [str(datetime.date(2020, 1, 1) + datetime.timedelta(days=7 * row % 40)) for row in range(ROWS)]
+    table = pa.table({"x": np.arange(ROWS) % 7 + 0.5, "day": days, "y": TARGET})
+    pq.write_table(table, tmp_path / "t.parquet")
+    data = read(
+        tmp_path / "t.parquet", split="time", split_column="day", types={"day": "time"}, stream=stream,
+        val_fraction=0.25, test_fraction=0.25,
+    )  # fmt: skip
+    rows = {part: [row for b in data.source.loader(part, 99) for row in b.row.tolist()] for part in ("train", "test")}
+    assert max(days[row] for row in rows["train"]) < min(days[row] for row in rows["test"])
+
+
+def test_an_id_is_never_missing(tmp_path: Path) -> None:
+    words = ["NA", "None", "?", "", "-999", "007", *(f"k{row}" for row in range(ROWS - 6))]
+    lines = [f"{word},{row % 7 + 0.5},{TARGET[row]}" for row, word in enumerate(words)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,x,y", *lines]))
+    data = read(tmp_path / "t.csv", id_column="id", missing=["-999"])
+    assert data.table.ids.to_pylist() == words
+
+
+@pytest.mark.parametrize("first", [2**60, 20190101000000000])
+def test_ids_that_float64_cannot_tell_apart_are_dropped(
+    first: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = range(200)
+    table = pa.table(
+        {"x": [row % 7 + 0.5 for row in rows], "n": [first + row for row in rows], "y": [row % 2 for row in rows]}
+    )
+    for path, options in in_every_format(table, tmp_path):
+        assert [column.name for column in read(path, **options).schema.columns] == ["x"]
+        assert (
+            "column 'n' is a whole number that never repeats, so looks like an id: dropped" in capsys.readouterr().err
+        )
+    repeated = table.set_column(1, "n", pa.array([first + row % 9 * 10**12 for row in rows]))
+    assert [column.name for column in read(repeated).schema.columns] == ["x", "n"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_third_class_of_a_test_is_named_the_same_way(stream: bool, tmp_path: Path) -> None:
+    table = pa.table(
+        {"x": [row % 7 + 0.5 for row in range(ROWS)], "y": [("no", "yes")[row % 2] for row in range(ROWS)]}
+    )
+    trained = read(table)
+    pq.write_table(
+        table.set_column(1, "y", pa.array(["no", "yes", "maybe", "no"] * (ROWS // 4))), tmp_path / "t.parquet"
+    )
+    data = read(tmp_path / "t.parquet", part="all", schema=trained.plain_schema, stream=stream)
+    with pytest.raises(
+        TableError, match=r"row 2 .*target 'y' is 'maybe': correct it, the classes of the model are 'no', 'yes'"
+    ):
+        list(data.test_dataloader())
