@@ -67,8 +67,8 @@ def function(problem: Problem) -> Contender:
     given = problem.x, problem.y, None, None, *parameters[::2], *parameters[1::2]
     described = tuple([None if t is None else (t.shape, t.dtype, t.device, t.layout, t.requires_grad) for t in given])
     activations = ("sigmoid",) * (len(parameters) // 2)
-    mode = False, True, whole.may_choose_products()
-    plan = whole.plan_of(described, activations, "binary_cross_entropy", "mean", None, mode)
+    question = activations, "binary_cross_entropy", "mean", None, torch.is_grad_enabled(), whole.may_choose_products()
+    plan = whole.plan_of(described, *question, is_autocast=False)
     assert plan is not None
 
     def step() -> None:

@@ -22,6 +22,7 @@ every_choice = pytest.mark.parametrize("products", [ONEDNN, MIXED], ids=["all", 
 @pytest.fixture(autouse=True)
 def fresh_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_whole_network, "plan_of", _whole_network.plan_of.__wrapped__)  # it keeps its answers
+    monkeypatch.setattr(_whole_network, "KNOWN", {})
 
 
 def force(patch: pytest.MonkeyPatch, products: Products) -> None:

@@ -5,12 +5,14 @@ Whatever is not plain goes layer by layer, which gives the same answer and words
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._dynamo.guards import TensorGuards
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
@@ -59,8 +61,15 @@ def whole_network(
     block_rows: int | None = None,
 ) -> tuple[Any, Tensor] | None:
     """Loss and output in one pass, or None where the pass is not for this call or the arguments do not fit together."""
+    if not is_plain_eager():
+        return None
+    question = activations, loss, reduction, block_rows, torch.is_grad_enabled(), may_choose_products()
+    is_usual = weight is None and pos_weight is None
+    if is_usual and (known := known_plan(question, tensors_of(loss, input, target, weights, biases))):
+        value, output, *_ = apply_network(known, input, target, None, None, *weights, *biases)
+        return value, output
     given: tuple[Any, ...] = input, target, weight, pos_weight, *weights, *biases
-    if not (is_plain_eager() and PLAIN.issuperset(map(type, given)) and input is not None):
+    if input is None or not PLAIN.issuperset(map(type, given)):
         return None
     if True in [t is not None and is_wrapped(t) for t in given]:  # a transform is over, and left its wrapper behind
         given = unwrap_dead_wrappers(given)
@@ -73,11 +82,11 @@ def whole_network(
         target = target if target is None else float32_precision(target)[0]
         given = input, target, weight, pos_weight, *parameters
     described = tuple([None if t is None else (t.shape, t.dtype, t.device, t.layout, t.requires_grad) for t in given])
-    mode = is_autocast, torch.is_grad_enabled(), may_choose_products()
-    plan = plan_of(described, activations, loss, reduction, block_rows, mode)
+    plan = plan_of(described, *question, is_autocast)
     if plan is None:
         return None
-    if input.dim() == 2 and weight is None and pos_weight is None and not is_autocast:
+    if is_usual and input.dim() == 2 and not is_autocast:
+        remember(question, plan, tensors_of(loss, input, target, given[4:]))
         value, output, *_ = apply_network(plan, *given)
         return value, output
     return by_rows(plan, *given)
@@ -100,6 +109,45 @@ def by_rows(
     return value, output
 
 
+class Known(NamedTuple):
+    """The plan of a call, and whether other tensors are like its own, in all that the pass asks about."""
+
+    plan: Plan
+    are_alike: Callable[..., bool]
+
+
+KNOWN: dict[tuple[Any, ...], Known] = {}  # the last call of each question; a training asks the same one at every step
+MOST_KNOWN = 64
+
+
+def tensors_of(loss: str | None, input: Tensor, target: Tensor | None, *parameters: Sequence[Any]) -> list[Any]:
+    """The tensors of a usual call; without a loss there is no target."""
+    return [input, *chain(*parameters)] if loss is None else [input, target, *chain(*parameters)]
+
+
+def known_plan(question: tuple[Any, ...], tensors: Sequence[Any]) -> Plan | None:
+    """The plan of the last call that asked the same, if its tensors were like these.
+
+    torch's own guard of compiled code compares class, dtype, device, shape, strides, need of a gradient and the keys
+    of dispatch, which tell autocast and the wrappers of transforms too: in a tenth of the time that Python takes.
+    """
+    try:
+        known = KNOWN.get(question)
+        return known.plan if known and known.are_alike(*tensors) else None
+    except TypeError:  # an argument that cannot be hashed, or is no tensor
+        return None
+
+
+def remember(question: tuple[Any, ...], plan: Plan, tensors: Sequence[Any]) -> None:
+    """Keep the plan of a call of tensors only: the guard knows no None."""
+    if type(None) in map(type, tensors):
+        return
+    if len(KNOWN) >= MOST_KNOWN:
+        KNOWN.clear()
+    guard: Any = TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+    KNOWN[question] = Known(plan, guard.check)
+
+
 class Described(NamedTuple):
     """What the pass asks about a tensor before it starts."""
 
@@ -117,14 +165,14 @@ def plan_of(
     loss: str | None,
     reduction: str,
     block_rows: int | None,
-    mode: tuple[bool, bool, bool],
+    needs_gradients: bool,
+    may_choose: bool,
+    is_autocast: bool,
 ) -> Plan | None:
     """The plan for x, target, weight, pos_weight, W[1] … W[L], b[1] … b[L]; None where they are not for the pass.
 
-    `mode` says whether autocast is on, whether gradients are, and whether the products may be chosen. The answer is
-    kept, because a training asks the same question at every step.
+    The last arguments say whether gradients are on, whether the products may be chosen, and whether autocast is on.
     """
-    is_autocast, needs_gradients, may_choose = mode
     x, target, weight, pos_weight, *parameters = [
         None if d is None else Described(*d)._replace(requires_grad=needs_gradients and d[-1]) for d in described
     ]

@@ -66,8 +66,8 @@ def loss_from_logits(
         sigma = torch.sigmoid(z)
     minus_z, delta = -z, None
     if needs_delta:
-        positive = torch.sigmoid(minus_z).mul_(-scale)
-        delta = torch.mul(sigma, scale).lerp_(positive if p is None else positive * p, y)
+        positive = torch.sigmoid(minus_z).neg_()
+        delta = torch.lerp(sigma, positive if p is None else positive * p, y).mul_(scale)
         if w is not None:
             delta = delta * w
     positive = softplus(minus_z, 1.0, SOFTPLUS_IS_Z, out=minus_z)

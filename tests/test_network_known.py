@@ -1,0 +1,88 @@
+"""The plan that is kept of the last call serves the next one only if nothing about it is otherwise."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.cases import leaf
+from tests.networks import Net
+from torchnn.functional import _whole_network
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
+    """What is known, at first nothing."""
+    empty: dict[Any, Any] = {}
+    monkeypatch.setattr(_whole_network, "KNOWN", empty)
+    return empty
+
+
+class Change(NamedTuple):
+    """Something that is otherwise than in the call before, which asked the same question."""
+
+    what: str
+    make: Callable[[Net], object]
+
+
+def in_float32(net: Net) -> None:
+    for t in (*net.leaves, net.y):
+        t.data = t.data.float()
+
+
+CHANGES = [
+    Change("more rows", lambda net: vars(net).update(x=torch.randn(9, 3).double(), y=torch.rand(9, 2).double())),
+    Change("x needs no gradient", lambda net: net.x.requires_grad_(False)),
+    Change("a frozen weight", lambda net: net.weights[1].requires_grad_(False)),
+    Change("another dtype", lambda net: in_float32(net)),
+    Change("x with other strides", lambda net: vars(net).update(x=torch.randn(3, 7).double().t().requires_grad_())),
+    Change("a layer without bias", lambda net: net.biases.__setitem__(0, None)),
+    Change(
+        "one number for all neurons", lambda net: net.biases.__setitem__(1, torch.ones(1).double().requires_grad_())
+    ),
+    Change("the same", lambda net: None),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.what)
+def test_what_is_known_of_the_last_call_serves_only_a_call_like_it(change: Change, known: dict[Any, Any]) -> None:
+    net = Net(rows=7)
+    net.gradients(net.loss()[0])
+    (before,) = known.values()
+    change.make(net)
+    by_pass = net.gradients(net.loss()[0])
+    torch.testing.assert_close(by_pass, net.gradients(net.layers()[0]))
+    (after,) = known.values()
+    is_new = after is not before  # a call that is not remembered leaves the one before
+    assert is_new == (change.what not in ("the same", "a layer without bias"))
+
+
+def test_a_wrapper_that_a_transform_left_behind_is_not_what_was_known(known: dict[Any, Any]) -> None:
+    net, kept = Net(), []
+
+    def keep(x: Tensor) -> Tensor:
+        kept.append(x)
+        return x.sum()
+
+    torch.func.grad(keep)(net.x.detach())
+    net.x = kept[0]
+    for _ in range(3):
+        value, _ = net.loss()
+        torch.testing.assert_close(value, net.layers()[0])
+
+
+def test_autocast_is_no_call_like_the_one_before(known: dict[Any, Any]) -> None:
+    net = Net(dtype=torch.float32)
+    net.loss()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert net.loss()[1].dtype == torch.bfloat16
+    assert net.loss()[1].dtype == torch.float32
+
+
+def test_few_questions_are_remembered(known: dict[Any, Any]) -> None:
+    net = Net()
+    for rows in range(1, 3 * _whole_network.MOST_KNOWN):
+        net.loss(block_rows=rows)
+    assert 0 < len(known) <= _whole_network.MOST_KNOWN
