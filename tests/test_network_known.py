@@ -39,9 +39,7 @@ CHANGES = [
     Change("another dtype", lambda net: in_float32(net)),
     Change("x with other strides", lambda net: vars(net).update(x=torch.randn(3, 7).double().t().requires_grad_())),
     Change("a layer without bias", lambda net: net.biases.__setitem__(0, None)),
-    Change(
-        "one number for all neurons", lambda net: net.biases.__setitem__(1, torch.ones(1).double().requires_grad_())
-    ),
+    Change("one number for all neurons", lambda net: net.biases.__setitem__(1, leaf(1))),
     Change("the same", lambda net: None),
 ]
 
