@@ -10,6 +10,7 @@ NAMES = (
     "saturation",
     "vanishing_gradients",
     "rumelhart_1986",
+    "gorman_1988",
     "decision_boundaries",
 )
 

