@@ -19,6 +19,7 @@ from experiments.common.many import drawn
 from experiments.common.results import quoted, read_table, table_of_figures
 from experiments.decision_boundaries import data
 from experiments.decision_boundaries.experiment import folded, frames
+from experiments.precision_and_processes.experiment import TWO, settings
 from experiments.rumelhart_1986.networks import INITIAL, PROBLEMS, DirectLinks, mirror
 from experiments.rumelhart_1986.training import BCE, MSE, ManySeeds, Sweeps
 from experiments.saturation.experiment import WAYS, exact, first_lost, loss_and_gradient, ulps, worst_ulps
@@ -34,6 +35,7 @@ SMALL = {
     "rumelhart_1986": "--seeds 2 --xor_sweeps 3 --symmetry_sweeps 3",
     "gorman_1988": "--runs 2 --sweeps 1 --rows_of_update 192 --ionosphere_seeds 1 --ionosphere_epochs 1",
     "decision_boundaries": "--spiral_epochs 20 --spiral_seeds 1 --banana_epochs 1 --folds 2",
+    "precision_and_processes": "--epochs 1",
 }
 
 
@@ -53,6 +55,8 @@ def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.decision_boundaries.experiment.banana", points_like_banana)
     for name, stand_in in STAND_INS.items():
         monkeypatch.setitem(DATASETS, name, stand_in)
+    of_one_process = [setting for setting in settings(Run({}, lambda text: None)) if setting[1] != TWO]
+    monkeypatch.setattr("experiments.precision_and_processes.experiment.settings", lambda run: of_one_process)
 
 
 @pytest.mark.parametrize("name", NAMES)
