@@ -18,7 +18,7 @@ from .training import DEFAULT, DESCENT, DESCENT_ON_FEW, LBFGS, SEED, WAYS, ByAut
 FLIGHTS = 327_346
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 OURS, AUTOGRAD = "torchnn", "autograd"
-STEPS_MEASURED = 3  # of which the last one counts
+STEPS_BEFORE = 2  # the one that is measured
 MIB = 2**20
 MEMORY = (
     ("network_mib", "extra memory of network and loss (MiB)", "one block; in proportion to the rows"),
@@ -65,9 +65,9 @@ def memory_of_steps(run: Run, data: TabularDataModule) -> list[dict[str, object]
             columns = model.preprocess.out_features
             if by == AUTOGRAD:
                 model.network = ByAutograd(model.network)
-            peak = Peak()
+            peak = Peak(STEPS_BEFORE)
             loader = BatchLoader(data.table, torch.arange(num_rows), num_rows)
-            run.trainer(max_epochs=STEPS_MEASURED, callbacks=[peak]).fit(model, loader)
+            run.trainer(max_epochs=STEPS_BEFORE + 1, callbacks=[peak]).fit(model, loader)
             x = model.to(run.device).preprocess(data.table.features[:num_rows].to(run.device)).detach()
             y = data.table.target[:num_rows, None].to(run.device)
             alone = ExtraMemory(run.device)

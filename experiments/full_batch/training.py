@@ -103,18 +103,24 @@ class Curve(Callback):
 
 
 class Peak(Callback):
-    """Extra memory of the last step, from its batch to the changed weights."""
+    """Extra memory of one step, from its batch to the changed weights.
 
-    def __init__(self) -> None:
-        self.extra_bytes = 0
+    Args:
+        step: which, counted from 0; the first ones take memory that stays.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step, self.extra_bytes = step, 0
 
     def on_train_batch_start(self, trainer: Any, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        self.memory = ExtraMemory(pl_module.device)
+        if trainer.global_step == self.step:
+            self.memory = ExtraMemory(pl_module.device)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.extra_bytes = self.memory.bytes
+        if trainer.global_step == self.step + 1:
+            self.extra_bytes = self.memory.bytes
 
 
 class ByAutograd(nn.Module):

@@ -58,7 +58,7 @@ def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(DATASETS, name, stand_in)
     of_one_process = [setting for setting in settings(Run({}, lambda text: None)) if setting[1] != TWO]
     monkeypatch.setattr("experiments.precision_and_processes.experiment.settings", lambda run: of_one_process)
-    monkeypatch.setattr("experiments.full_batch.experiment.SHARES", (0.5, 1))
+    monkeypatch.setattr("experiments.full_batch.experiment.SHARES", (1,))
 
 
 @pytest.mark.parametrize("name", NAMES)

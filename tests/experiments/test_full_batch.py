@@ -62,7 +62,7 @@ def test_gradient_descent_in_one_batch_is_that_of_the_whole_table(
     for _ in range(5):
         optimiser.zero_grad()
         loss = model.network(model.preprocess(x), y)
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         loss.backward()
         optimiser.step()
     found = [float(point["loss"]) for point in of(points, DESCENT)]
