@@ -10,7 +10,10 @@ NAMES = (
     "saturation",
     "vanishing_gradients",
     "rumelhart_1986",
+    "gorman_1988",
     "decision_boundaries",
+    "full_batch",
+    "precision_and_processes",
 )
 
 

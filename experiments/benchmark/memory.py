@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from experiments.common.memory import forget_the_mark, high_water_mark, kibibytes
+
 from .contenders import EAGER, OURS, Contender, eager, ours
 from .measure import time_once
 from .problems import DEEP, THREADS, Point, Problem, make_problem
@@ -68,7 +70,7 @@ def extra_of_a_step(contender: str, batch: int) -> tuple[int, float]:
     del warm_up
     step = built(contender, problem).step
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the mark begins again at what is resident now
+    forget_the_mark()
     before = high_water_mark()
     step()
     results = 4 * (few.num_parameters + batch * DEEP[-1])
@@ -77,21 +79,6 @@ def extra_of_a_step(contender: str, batch: int) -> tuple[int, float]:
 
 def built(contender: str, problem: Problem) -> Contender:
     return ours(problem) if contender == OURS else eager(problem)
-
-
-def high_water_mark() -> int:
-    mark = kibibytes("/proc/self/status", "VmHWM")
-    assert mark is not None
-    return mark
-
-
-def kibibytes(path: str, field: str) -> int | None:
-    """Bytes that a line "field: 123 kB" of a file tells."""
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), None)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from experiments.common.memory import high_water_mark
 from torchnn.__main__ import main
 from torchnn.training import BinaryClassifier, TabularDataModule
 
-from .memory import REPOSITORY, MemoryMeasurementError, high_water_mark
+from .memory import REPOSITORY, MemoryMeasurementError
 from .training import BATCH, SIZES, rows_per_second
 
 ROWS, ROUNDS = 2_000_000, 3

@@ -35,12 +35,12 @@ from .results import (
     with_quote,
     write_together,
 )
+from .unavailable import UnavailableError
 
 FOLDER = Path(__file__).parent.parent
 BAD_ARGUMENT, INTERRUPTED = 2, 130
 WIDTH_OF_A_FILE = 120
 PROGRESS = SpinnerColumn(), "{task.description}", TimeElapsedColumn()
-THREADS = 1  # the fastest for small networks; sums come out the same on every machine of a kind
 SAME_RESULTS = {"accelerator", "devices"}
 # Every experiment makes its own of these.
 NOT_ASKED = {"callbacks", "plugins", "profiler", "logger", "fast_dev_run"}
@@ -59,10 +59,6 @@ HARMLESS = (
     ".*but have no `val_dataloader`.*",
     ".*isinstance.treespec, LeafSpec.*",
 )
-
-
-class UnavailableError(Exception):
-    """What an experiment needs is not here; the text is one sentence and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +93,8 @@ class Experiment:
         measure: takes a `Run` and keyword arguments with defaults, which become those of the command; returns tables.
         figures: the figures that tables give, the first one the most telling.
         draw: pictures of tables, by file name.
+        threads: of torch on the CPU; 1 is the fastest for small networks, and any fixed number lets sums come out the
+            same on every machine of a kind.
     """
 
     name: str
@@ -104,6 +102,7 @@ class Experiment:
     measure: Callable[..., dict[str, list[dict[str, object]]]]
     figures: Callable[[Tables], list[Figure]]
     draw: Callable[[Tables], dict[str, Any]]
+    threads: int = 1
 
     @property
     def folder(self) -> Path:
@@ -195,7 +194,7 @@ def main(experiment: Experiment, args: Sequence[str] | None = None) -> int:
     console = Console(markup=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
     threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(THREADS)
+        torch.set_num_threads(experiment.threads)
         tables, comment = measured(experiment, request, console)
         figures, pictures = experiment.figures(tables), experiment.draw(tables)
         names = write_together(

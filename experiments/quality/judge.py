@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from .datasets import Dataset
+from experiments.common.datasets import Dataset
 
 FOLDS = 5
 SEEDS_OF_OFFICIAL_SPLIT = 3

@@ -1,9 +1,7 @@
 """torchnn with its defaults, as its user trains: data module, classifier, trainer, best weights."""
 
-import io
 import tempfile
 import warnings
-from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +10,15 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
+from experiments.common import training
+from experiments.common.datasets import Dataset
 from torchnn.training import BinaryClassifier, TabularDataModule
 from torchnn.training.defaults import EARLY_STOPPING, MAX_EPOCHS
-
-from .datasets import Dataset
 
 
 def data_module(dataset: Dataset, train: np.ndarray, test: np.ndarray, seed: int) -> TabularDataModule:
     """The data of one run: `train` is divided into training and validation rows, `test` is held out."""
-    rest: Any = dataset.table.take(train)
-    held_out: Any = dataset.table.take(test)
-    with redirect_stderr(io.StringIO()):  # the same remarks on every fold
-        return TabularDataModule(
-            rest, dataset.target, str(dataset.positive), test_path=held_out, seed=seed, keep=dataset.table.column_names
-        )
+    return training.data_module(dataset, dataset.table.take(train), test_path=dataset.table.take(test), seed=seed)
 
 
 def probabilities(dataset: Dataset, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:

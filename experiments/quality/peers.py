@@ -10,7 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from .datasets import Dataset
+from experiments.common.datasets import Dataset
+
 from .encode import encode
 
 LOGISTIC, BOOSTING, NETWORK = "logistic regression", "gradient boosting", "sigmoid MLPClassifier"

@@ -59,12 +59,6 @@ PROBLEMS = {
 }
 
 
-def drawn(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-    """Weights and biases for a network, by name, uniform within ±0.3."""
-    shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
-    return {name: (2 * torch.rand(shape, generator=generator) - 1) * INITIAL for name, shape in shapes.items()}
-
-
 @dataclass(frozen=True)
 class Mirror:
     """How one hidden neuron of the symmetry network weighs its six inputs.

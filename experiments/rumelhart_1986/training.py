@@ -1,14 +1,13 @@
-"""Many seeds of a network trained at once: a LightningModule whose parameters have a leading dimension of seeds."""
+"""The seeds of a problem, all trained at once."""
 
 from collections.abc import Iterator
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch import Tensor
 
-from .networks import Problem, drawn
+from ..common.many import ManyNetworks, drawn
+from .networks import INITIAL, Problem
 
 TOLERANCES = (0.5, 0.4, 0.2)  # largest distance between an output and its target
 MSE, BCE = "squared error", "cross-entropy"
@@ -16,8 +15,8 @@ LOSSES = {MSE: ("mse", 0.5), BCE: ("binary_cross_entropy", 1.0)}  # 1986: half o
 NEVER = -1
 
 
-class ManySeeds(pl.LightningModule):
-    """The networks of `seeds` seeds, each trained as if it were alone: no sum runs over two of them.
+class ManySeeds(ManyNetworks):
+    """The networks of `seeds` seeds.
 
     Args:
         problem: what is learned.
@@ -35,29 +34,14 @@ class ManySeeds(pl.LightningModule):
     solved: Tensor
 
     def __init__(self, problem: Problem, loss: str, lr: float, momentum: float, seeds: int) -> None:
-        super().__init__()
+        network = problem.network()
+        generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
+        super().__init__(network, [drawn(network, generator, INITIAL) for generator in generators])
         self.problem, self.lr, self.momentum = problem, lr, momentum
         self.loss_name, self.scale = LOSSES[loss]
-        self.network = problem.network().requires_grad_(False)
-        generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
-        each = [drawn(self.network, generator) for generator in generators]
-        self.names = list(each[0])
-        self.stacked = nn.ParameterList(torch.stack([one[name] for one in each]) for name in self.names)
         self.register_buffer("solved", torch.full((len(TOLERANCES), seeds), NEVER))
         self.weights = {name: torch.full_like(self.stacked[i], torch.nan) for i, name in enumerate(self.names)}
         self.sweep = 0
-
-    def parameters_by_name(self) -> dict[str, Tensor]:
-        return dict(zip(self.names, self.stacked, strict=True))
-
-    def forward(self, x: Tensor, target: Tensor | None = None, **options: Any) -> Tensor:
-        """What the network of every seed returns: outputs (seeds, rows, 1), or losses (seeds,) with a target."""
-
-        def of_one_seed(parameters: dict[str, Tensor]) -> Any:
-            return functional_call(self.network, parameters, (x, target), options)
-
-        of_all_seeds: Tensor = vmap(of_one_seed)(self.parameters_by_name())
-        return of_all_seeds
 
     def training_step(self, batch: tuple[Tensor, Tensor, bool], batch_idx: int) -> Tensor:
         x, target, _ = batch

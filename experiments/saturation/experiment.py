@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 import torchnn
 
-from ..common.command import Experiment, Run, UnavailableError
+from ..common.command import Experiment, Run
 from ..common.plots import BLACK, BLUE, GREEN, VERMILION, new_figure
 from ..common.results import Figure, Tables, numbers, where
+from ..common.unavailable import UnavailableError
 
 LIMIT = 200
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

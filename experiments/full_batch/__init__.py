@@ -1,0 +1,1 @@
+"""All flights in one batch."""
