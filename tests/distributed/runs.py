@@ -12,7 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 
 from torchnn.training import BinaryClassifier, TabularDataModule, classifier
 from torchnn.training.predictions import PredictionFile
@@ -44,19 +47,34 @@ RUNS: dict[str, dict[str, Any]] = {
         "data": {"batch_size": 71},
     },
     "streamed": {"data": {"stream": True, "shuffle_rows": 70, "weight_column": "weight"}},
+    "few held out": {"held_out": "few"},  # fewer than processes
+    "sharded": {"data": {"weight_column": "weight"}, "sharded": True},
     "mean of means": {"recipe": "mean of means"},
 }
+
+
+class Sharded(BinaryClassifier):
+    """Its parameters are spread over the processes (FSDP2)."""
+
+    def configure_model(self) -> None:
+        if isinstance(self.network, FSDPModule):  # Lightning calls this for each of fit and test
+            return
+        mesh = None if self.device_mesh is None else self.device_mesh["data_parallel"]
+        for layer in self.network.layers:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(self.network, mesh=mesh)
 
 
 def write_tables(folder: Path) -> None:
     """Rows to train on, to validate with and to hold out, in row groups of their own."""
     random = np.random.default_rng(0)
-    for name, num_rows in (("train", TRAINING_ROWS), ("val", 61), ("test", 35)):
+    for name, num_rows in (("train", TRAINING_ROWS), ("val", 61), ("test", 35), ("few", 2)):
         x = random.standard_normal((4, num_rows))
         table = {f"x{i}": column for i, column in enumerate(x)}
         table["word"] = random.choice(["a", "b", "c"], num_rows)
         table["weight"] = random.random(num_rows) + 0.5
         table["y"] = (x[0] * x[1] + 0.3 * random.standard_normal(num_rows) > 0).astype(int)
+        table["y"][:2] = 0, 1
         pq.write_table(pa.table(table), folder / f"{name}.parquet", row_group_size=40)
 
 
@@ -80,18 +98,22 @@ def trained(
     """
     torch.manual_seed(0)
     run = RUNS[name] if isinstance(name, str) else name
-    tables = {name: str(folder / f"{name}.parquet") for name in ("train", "val", "test")}
+    files = {"train": "train", "val": run.get("held_out", "val"), "test": run.get("held_out", "test")}
+    tables = {part: str(folder / f"{name}.parquet") for part, name in files.items()}
     options = {"batch_size": BATCH_SIZE, "stream": False, **run.get("data", {})}
     data = TabularDataModule(tables["train"], "y", val_path=tables["val"], test_path=tables["test"], **options)
     by_default = {"optimizer": "SGD", "lr": 0.3, "optimizer_args": {"momentum": 0.9}, "weight_decay": 0.0}
     model_options = {"hidden_sizes": [5], "lr_scheduler": None, **by_default, **run.get("model", {})}
-    model = BinaryClassifier(data.num_features, schema=data.plain_schema, **model_options)
+    sharded = "sharded" in run and "WORLD_SIZE" in os.environ
+    model = (Sharded if sharded else BinaryClassifier)(data.num_features, schema=data.plain_schema, **model_options)
+    if "sharded" in run:
+        model.double()
     callbacks: list[Any] = [TrainingState(), *([LastCheckpoint(every_seconds=None)] if keep else [])]
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=int(os.environ.get("WORLD_SIZE", "1")),
-        strategy="ddp" if "WORLD_SIZE" in os.environ else "auto",
-        precision="64-true",
+        strategy=ModelParallelStrategy() if sharded else "ddp" if "WORLD_SIZE" in os.environ else "auto",
+        precision="32-true" if "sharded" in run else "64-true",  # which Lightning refuses with FSDP2
         max_epochs=2,
         max_steps=max_steps,
         num_sanity_val_steps=0,
@@ -108,7 +130,7 @@ def trained(
     recipe = share_of if "recipe" not in run else (lambda trainer, batch_idx, num_rows, device: Share(num_rows))
     with mock.patch.object(classifier, "share_of", recipe):
         trainer.fit(model, data, ckpt_path=folder / resume if resume else None, weights_only=True)
-    found: dict[str, Any] = {f"weights/{name}": value.clone() for name, value in model.state_dict().items()}
+    found = {f"weights/{name}": whole(value).clone() for name, value in model.state_dict().items()}
     found |= {f"fit/{name}": value.clone() for name, value in trainer.callback_metrics.items()}
     if max_steps == -1:
         (metrics,) = trainer.test(model, data, verbose=False)
@@ -118,6 +140,11 @@ def trained(
         trainer.callbacks.append(PredictionFile(folder / output))  # type: ignore[attr-defined]
         trainer.predict(model, data, return_predictions=False)
     return found
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor of which every process has a part."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def differences(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from tests.distributed.runs import RUNS, STEPS, differences, trained, write_tabl
 
 ROUNDING = 1e-12
 EXACT = [name for name in RUNS if name != "mean of means"]
+OF_THREE = ["weighted", "accumulated", "lonely row", "streamed", "few held out"]
 IN_THE_SECOND_EPOCH = STEPS + 3
 
 
@@ -56,8 +57,7 @@ def two(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 @pytest.fixture(scope="module")
 def three(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    names = ("weighted", "accumulated", "lonely row", "streamed")
-    return on_many(folder, 3, {name: [name, {}] for name in names})
+    return on_many(folder, 3, {name: [name, {}] for name in OF_THREE})
 
 
 @pytest.mark.slow
@@ -68,7 +68,7 @@ def test_two_processes_end_where_one_does(name: str, folder: Path, two: dict[str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["weighted", "accumulated", "lonely row", "streamed"])
+@pytest.mark.parametrize("name", OF_THREE)
 def test_three_processes_end_where_one_does(name: str, folder: Path, three: dict[str, Any]) -> None:
     found = differences(trained(folder, name), three[name])
     assert max(found.values()) < ROUNDING, found

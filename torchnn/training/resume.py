@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import callbacks
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 SECTION = "torchnn"  # of a checkpoint
 
@@ -113,8 +114,9 @@ class TrainingState(callbacks.Callback):
         for name, metric in results.items():
             if metric.is_tensor and not metric.has_reset and metric.meta.on_epoch:
                 attributes = ("value", "cumulated_batch_size") if metric.meta.is_mean_reduction else ("value",)
-                sums = {key: trainer.strategy.all_gather(getattr(metric, key)) for key in attributes}
-                yield name, {key: values.detach().cpu().reshape(-1) for key, values in sums.items()}
+                sums = {key: getattr(metric, key).detach() for key in attributes}
+                several = trainer.world_size > 1
+                yield name, {k: torch.stack(gather_all_tensors(v) if several else [v]).cpu() for k, v in sums.items()}
 
 
 class EarlyStopping(callbacks.EarlyStopping):
