@@ -41,13 +41,13 @@ RUNS: dict[str, dict[str, Any]] = {
     "line search": {
         "model": {
             "optimizer": "LBFGS",
-            "optimizer_args": {"line_search_fn": "strong_wolfe", "max_iter": 4},
+            "optimizer_args": {"line_search_fn": "strong_wolfe", "max_iter": 2},
             "weight_decay": 0.0,
         },
         "data": {"batch_size": 71},
     },
     "streamed": {"data": {"stream": True, "shuffle_rows": 70, "weight_column": "weight"}},
-    "few held out": {"held_out": "few"},  # fewer than processes
+    "few validate": {"val": "few"},  # fewer than processes
     "sharded": {"data": {"weight_column": "weight"}, "sharded": True},
     "mean of means": {"recipe": "mean of means"},
 }
@@ -98,7 +98,7 @@ def trained(
     """
     torch.manual_seed(0)
     run = RUNS[name] if isinstance(name, str) else name
-    files = {"train": "train", "val": run.get("held_out", "val"), "test": run.get("held_out", "test")}
+    files = {"train": "train", "val": run.get("val", "val"), "test": "test"}
     tables = {part: str(folder / f"{name}.parquet") for part, name in files.items()}
     options = {"batch_size": BATCH_SIZE, "stream": False, **run.get("data", {})}
     data = TabularDataModule(tables["train"], "y", val_path=tables["val"], test_path=tables["test"], **options)

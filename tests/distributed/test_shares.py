@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from torchnn.tables.table import Table
 from torchnn.training import BinaryClassifier, classifier
 from torchnn.training.batches import BatchLoader
+from torchnn.training.metrics import MeanLoss, evaluation_metrics
 from torchnn.training.resume import sum_of_process
 from torchnn.training.shares import Share, place, share_of
 
@@ -185,3 +186,16 @@ def test_a_sum_begun_by_other_processes_counts_once() -> None:
         assert total == 8
         mean = sum(float(sum_of_process(begun, rank, num_ranks, is_mean=True)) for rank in range(num_ranks))
         assert mean / num_ranks == pytest.approx(4)
+
+
+def test_a_rank_without_held_out_rows_measures_nothing_and_says_nothing() -> None:
+    whole, with_empty = evaluation_metrics("val"), evaluation_metrics("val")
+    probability, label = torch.tensor([[0.2], [0.7], [0.6]]), torch.tensor([[0], [1], [0]], dtype=torch.int32)
+    whole.update(probability, label)
+    for rows in (slice(0, 0), slice(0, 3)):
+        with_empty.update(probability[rows], label[rows])
+    assert whole.compute() == with_empty.compute()
+    losses = MeanLoss()
+    losses.update(torch.tensor(0.0), torch.ones(0, 1))
+    losses.update(torch.tensor(2.0), torch.ones(3, 1))
+    assert losses.compute() == 2

@@ -22,13 +22,29 @@ WIDEST = torch.float32 if torch.backends.mps.is_available() else torch.float64  
 STEEPEST = 1e3  # a temperature beyond 1/1000 or 1000 would answer 0, 1 or one half to every row
 
 
+class Accuracy(BinaryAccuracy):
+    """Torchmetrics' own, for batches without a row too, which a process may have."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        if len(preds):
+            super().update(preds, target)
+
+
+class F1Score(BinaryF1Score):
+    """As `Accuracy`."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        if len(preds):
+            super().update(preds, target)
+
+
 def evaluation_metrics(stage: str) -> MetricCollection:
     """Of probabilities and classes; names begin with the stage. Thresholds are set when an epoch begins."""
     metrics = {
-        "accuracy": BinaryAccuracy(),
+        "accuracy": Accuracy(),
         "auroc": BinaryAUROC(),
         "average_precision": BinaryAveragePrecision(),
-        "f1": BinaryF1Score(),
+        "f1": F1Score(),
         "calibration_error": BinaryCalibrationError(),
     }
     return MetricCollection(metrics, prefix=f"{stage}_")  # type: ignore[arg-type]
@@ -37,7 +53,7 @@ def evaluation_metrics(stage: str) -> MetricCollection:
 def set_threshold(metrics: MetricCollection, threshold: float) -> None:
     """Make a probability from `threshold` count as class 1."""
     for metric in metrics.values():
-        if isinstance(metric, BinaryAccuracy | BinaryF1Score):
+        if isinstance(metric, Accuracy | F1Score):
             metric.threshold = threshold
 
 
