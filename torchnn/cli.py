@@ -39,7 +39,7 @@ from torchnn.training.classifier import BinaryClassifier
 from torchnn.training.data import TabularDataModule
 from torchnn.training.defaults import EARLY_STOPPING, MAX_EPOCHS
 from torchnn.training.optimisers import ScheduleError
-from torchnn.training.predictions import PredictionFile
+from torchnn.training.predictions import PredictionError, PredictionFile
 from torchnn.training.report import TestReport
 from torchnn.training.resume import EarlyStopping, TrainingState
 from torchnn.training.savers import BestCheckpoint, LastCheckpoint
@@ -55,7 +55,7 @@ HARMLESS = (
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's to mend
 )
 ONE_SENTENCE = (
-    *(CheckpointError, CheckpointWriteError, ScheduleError, TableError),
+    *(CheckpointError, CheckpointWriteError, PredictionError, ScheduleError, TableError),
     *(TrainingDivergedError, MisconfigurationException),
 )
 DESCRIPTION = (

@@ -129,7 +129,6 @@ def test_two_processes_that_die_inside_an_epoch(tmp_path: Path) -> None:
     for root, command_words, status in (
         (whole, ["-m", "torchnn", *words], 0),
         (parts, [str(tmp_path / "die.py"), *words, "--last.every_steps", "5"], 9),
-        (parts, ["-m", "torchnn", *resume, "--trainer.devices", "1"], 2),
         (parts, ["-m", "torchnn", *resume], 0),
     ):
         root.mkdir(exist_ok=True)

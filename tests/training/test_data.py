@@ -38,51 +38,53 @@ def test_standardisation_equals_scikit_learns_and_survives_a_constant_column() -
     assert not standardise(features)[:, 2].any()
 
 
-@pytest.mark.parametrize("num_ranks", [1, 2, 3])
-def test_ranks_in_order_see_every_row_once(num_ranks: int) -> None:
-    rows = torch.arange(10, 21)
-    loaders = [BatchLoader(table(30), rows, 4, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
-    assert torch.equal(torch.cat([b.row for loader in loaders for b in loader]).sort().values, rows)
-    assert [len(loader) for loader in loaders] == [len(list(loader)) for loader in loaders]
+def ranks(num_ranks: int, num_rows: int = 30, batch_size: int = 4, seed: int | None = 7) -> list[BatchLoader]:
+    rows = torch.arange(10, 10 + num_rows)
+    return [BatchLoader(table(99), rows, batch_size, seed, rank, num_ranks) for rank in range(num_ranks)]
 
 
-@pytest.mark.parametrize("num_ranks", [1, 2, 3])
-def test_shuffling_differs_by_epoch_and_ranks_stay_in_step(num_ranks: int) -> None:
-    rows = torch.arange(10, 21)
-    loaders = [BatchLoader(table(30), rows, 4, 7, rank, num_ranks) for rank in range(num_ranks)]
-    epochs = []
-    for epoch in range(3):
-        for loader in loaders:
-            loader.set_epoch(epoch)
-        seen = [torch.cat([b.row for b in loader]) for loader in loaders]
-        assert len({len(list(loader)) for loader in loaders} | {len(loader) for loader in loaders}) == 1
-        assert len({len(part) for part in seen}) == 1
-        together = torch.cat(seen)
-        assert len(together.unique()) == len(together) == 11 - 11 % num_ranks
-        epochs.append(together.tolist())
-    assert len({tuple(order) for order in epochs}) == 3
-    loaders[0].set_epoch(2)
-    assert torch.cat([b.row for b in loaders[0]]).tolist() == epochs[2][: len(epochs[2]) // num_ranks]
-
-
-@pytest.mark.parametrize("num_ranks", [1, 2, 3])
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 5])
 @pytest.mark.parametrize("seed", [None, 7])
-@pytest.mark.parametrize("steps", range(1, 4))
-def test_a_loader_goes_on_after_the_rows_that_were_served(num_ranks: int, seed: int | None, steps: int) -> None:
-    def loaders() -> list[BatchLoader]:
-        return [BatchLoader(table(30), torch.arange(30), 3, seed, rank, num_ranks) for rank in range(num_ranks)]
+@pytest.mark.parametrize(("num_rows", "batch_size"), [(11, 4), (12, 4), (13, 4), (2, 3), (30, 30)])
+def test_ranks_share_each_step_of_one_process(num_ranks: int, seed: int | None, num_rows: int, batch_size: int) -> None:
+    (one,), many = ranks(1, num_rows, batch_size, seed), ranks(num_ranks, num_rows, batch_size, seed)
+    for epoch in range(3):
+        for loader in (one, *many):
+            loader.set_epoch(epoch)
+        steps = [batch.row.tolist() for batch in one]
+        shares = [[batch.row.tolist() for batch in loader] for loader in many]
+        assert {len(steps)} == set(map(len, shares)) == {len(loader) for loader in (one, *many)}
+        for step, (rows, *parts) in enumerate(zip(steps, *shares, strict=True)):
+            assert sorted(row for part in parts for row in part) == sorted(rows)
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+            assert all(loader.rows_of_steps(step, step + 1) == len(rows) for loader in many)
+        assert sorted(row for rows in steps for row in rows) == list(range(10, 10 + num_rows))
 
-    before, after = loaders(), loaders()
-    for loader in before:
+
+def test_shuffling_differs_by_epoch_and_seed() -> None:
+    orders = []
+    for seed, epoch in ((7, 0), (7, 1), (7, 2), (8, 0), (7, 0)):
+        (loader,) = ranks(1, seed=seed)
+        loader.set_epoch(epoch)
+        orders.append(torch.cat([batch.row for batch in loader]).tolist())
+    assert len({tuple(order) for order in orders}) == 4
+    assert orders[0] == orders[-1]
+
+
+@pytest.mark.parametrize("before", [1, 2, 3])
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("steps", range(1, 5))
+def test_any_number_of_ranks_goes_on_after_the_rows_that_were_served(before: int, after: int, steps: int) -> None:
+    first, then = ranks(before, 25, 7), ranks(after, 25, 7)
+    for loader in (*first, *then):
         loader.set_epoch(2)
-    whole = [[batch.row.tolist() for batch in loader] for loader in before]
-    for first in map(iter, before):
+    whole = [[batch.row.tolist() for batch in loader] for loader in then]
+    for batches in map(iter, first):
         for _ in range(steps):
-            next(first)
-    states = [loader.state_dict() for loader in before]
-    expected = {"epoch": 2, "rows": 3 * num_ranks * steps, "seed": seed, "rows_per_step": 3 * num_ranks}
-    assert states == [expected] * num_ranks
-    for loader, rows in zip(after, whole, strict=True):
+            next(batches)
+    expected = {"epoch": 2, "rows": min(7 * steps, 25), "seed": 7, "rows_per_step": 7}
+    assert [loader.state_dict() for loader in first] == [expected] * before
+    for loader, rows in zip(ranks(after, 25, 7), whole, strict=True):
         loader.load_state_dict(expected)
         loader.set_epoch(2)
         assert len(loader) == len(rows), "the length is that of a whole epoch"
@@ -93,8 +95,8 @@ def test_a_loader_goes_on_after_the_rows_that_were_served(num_ranks: int, seed: 
 def test_a_position_in_another_order_or_between_two_steps_is_refused() -> None:
     state = BatchLoader(table(30), torch.arange(30), 4, 7).state_dict()
     for loader, message in (
-        (BatchLoader(table(30), torch.arange(30), 4, 8), "shuffled by seed 7, these are by 8"),
-        (BatchLoader(table(30), torch.arange(30), 4, 7, num_ranks=2), "steps of 4 rows .* these have 8"),
+        (BatchLoader(table(30), torch.arange(30), 4, 8), "has seed 7, this one has 8"),
+        (BatchLoader(table(30), torch.arange(30), 8, 7), "has rows_per_step 4, this one has 8"),
     ):
         with pytest.raises(ValueError, match=message):
             loader.load_state_dict(state)
@@ -104,11 +106,6 @@ def test_a_batch_holds_the_rows_it_names() -> None:
     for batch in BatchLoader(table(30), torch.arange(30), 8, shuffle_seed=0):
         assert torch.equal(batch.features[:, 0], 2.0 * batch.row)
         assert torch.equal(batch.target, (batch.row % 3 == 0).float())
-
-
-def test_more_ranks_than_rows_leave_the_others_without_a_batch() -> None:
-    loaders = [BatchLoader(table(3), torch.arange(2), 4, rank=rank, num_ranks=3) for rank in range(3)]
-    assert [len(list(loader)) for loader in loaders] == [len(loader) for loader in loaders] == [1, 1, 0]
 
 
 @pytest.mark.parametrize(

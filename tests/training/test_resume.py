@@ -167,6 +167,7 @@ def test_a_run_cut_again_and_again(whole: Run, tmp_path: Path) -> None:
         {"max_steps": 14, "max_epochs": -1, "val_check_interval": 2},
         {"limit_train_batches": 4},
         {"gradient_clip_val": 0.1},
+        {"precision": "64-true"},
         {"patience": 2, "max_epochs": 30, "model": {"lr": 0.4}},
         {"model": {"lr_scheduler": "ReduceLROnPlateau", "lr": 0.3, "lr_scheduler_args": {"patience": 0}}},
         {"model": {"lr_scheduler": "OneCycleLR", "lr_scheduler_args": {"max_lr": 0.1, "total_steps": 22},

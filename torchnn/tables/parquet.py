@@ -117,10 +117,13 @@ class ParquetFiles:
     def read(self, pieces: Iterable[Piece], columns: Sequence[str]) -> Iterator[tuple[Piece, RawPiece]]:
         """Some pieces, those of one row group in order, those of different ones in any.
 
+        Of a sequence it is known which is the last piece of a row group, so that nothing of it is held afterwards.
+
         Raises:
             TableError: a file that has changed since it was first looked at, or is broken.
         """
         names = list(columns)
+        last = {(piece.file, piece.group): piece for piece in pieces} if isinstance(pieces, Sequence) else {}
         opened: dict[tuple[int, int], Iterator[tuple[int, pa.Table]]] = {}
         for piece in pieces:
             key = (piece.file, piece.group)
@@ -129,7 +132,8 @@ class ParquetFiles:
                 opened[key] = self._group(*key, names)
             with self._broken(piece.file):
                 data = next(data for start, data in opened[key] if start == piece.start)
-            if piece.start + piece.num_rows == self.metadata[piece.file].row_group(piece.group).num_rows:
+            whole = piece.start + piece.num_rows == self.metadata[piece.file].row_group(piece.group).num_rows
+            if whole or piece is last.get(key):
                 del opened[key]
                 self._check_unchanged(piece.file)
             yield piece, RawPiece(data, (self.sources[piece.file],), first_row=piece.row_in_file)

@@ -1,5 +1,6 @@
-"""Batches by whole-tensor indexing: one gather a batch, instead of a Python call a row."""
+"""Batches, the share of each step that a process takes, and the loader of tables in memory."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -38,20 +39,95 @@ def as_batch(batch: Any) -> Batch:
     return Batch(torch.arange(len(target)), features, target.reshape(-1))
 
 
-class BatchLoader:
+class EpochLoader(ABC):
+    """Iterates over the rows of an epoch in steps, of which each of several processes takes a share.
+
+    A step takes `rows_per_step` rows of an order that is the same for any number of processes; the last step of an
+    epoch takes what is left. All processes make the same number of steps: one that has no rows in a step gives an empty
+    batch, so that nobody waits for it in vain.
+
+    `state_dict` says how far an epoch has come: epoch, rows served by all processes together, and what their order
+    depends on. After `load_state_dict` the next iteration goes on from there, with the same number of processes or
+    another one.
+
+    Args:
+        num_rows: of an epoch, of all processes together; 1 or more.
+        rows_per_step: that all processes together take in a step.
+        shuffle_seed: None to keep the order of the table; else that of an epoch follows from seed and epoch alone.
+        rank: number of this process.
+        num_ranks: number of processes.
+    """
+
+    def __init__(self, num_rows: int, rows_per_step: int, shuffle_seed: int | None, rank: int, num_ranks: int) -> None:
+        self.num_rows = num_rows
+        self.rows_per_step = rows_per_step
+        self.shuffle_seed = shuffle_seed
+        self.rank = rank
+        self.num_ranks = num_ranks
+        self.epoch = 0
+        self.steps_served = 0
+        self.steps_to_skip = 0  # by the next iteration alone
+        self.sampler, self.batch_sampler = self, None  # where Lightning looks for set_epoch
+
+    @abstractmethod
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """This process's share of each step of the epoch from one on."""
+
+    def __len__(self) -> int:
+        return -(-self.num_rows // self.rows_per_step)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.steps_served, self.steps_to_skip = self.steps_to_skip, 0
+        for batch in self.batches(self.steps_served):
+            self.steps_served += 1
+            yield batch
+
+    def rows_of_steps(self, first: int, stop: int) -> int:
+        """Rows that all processes together take in the steps from `first` to `stop` − 1."""
+        return self._rows_before(stop) - self._rows_before(first)
+
+    def _rows_before(self, step: int) -> int:
+        return min(step * self.rows_per_step, self.num_rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next iteration; Lightning calls this at the start of every epoch."""
+        if epoch != self.epoch:
+            self.epoch, self.steps_served, self.steps_to_skip = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, int | None]:
+        """How far the epoch has come; the same on every rank."""
+        return {"epoch": self.epoch, "rows": self._rows_before(self.steps_served), **self.order()}
+
+    def order(self) -> dict[str, int | None]:
+        """What the order of an epoch depends on, beside the table."""
+        return {"seed": self.shuffle_seed, "rows_per_step": self.rows_per_step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next iteration go on where `state_dict` was taken, by any number of processes.
+
+        Raises:
+            ValueError: rows came in another order there, or in steps of another size.
+        """
+        for name, own in self.order().items():
+            if state.get(name) != own:
+                raise ValueError(
+                    f"it was written inside an epoch whose order has {name} {state.get(name)}, this one has {own}: "
+                    "use the same, or a checkpoint from the end of an epoch."
+                )
+        self.epoch = state["epoch"]
+        self.steps_served = self.steps_to_skip = -(-state["rows"] // self.rows_per_step)
+
+
+class BatchLoader(EpochLoader):
     """Iterates over some rows of a table in batches; Lightning takes it as a data loader.
 
-    Each of `num_ranks` processes gets every `num_ranks`-th row. When shuffling, all ranks get the same number of rows,
-    so that every process takes part in every step: up to `num_ranks` − 1 rows, others each epoch, sit an epoch out.
-    In order, nothing is left out and nothing repeated.
-
-    `state_dict` says how far an epoch has come: epoch, rows served by all processes together, and seed, from which
-    the order and so everything else follows. After `load_state_dict` the next iteration goes on from there.
+    Batches come by whole-tensor indexing: one gather a batch, instead of a Python call a row. Of the rows of each step,
+    process r of k takes every k-th from the r-th on.
 
     Args:
         table: where the rows come from.
         rows: positions in the table, int64, shape (n,).
-        batch_size: rows in a batch, per process; the last batch may be smaller.
+        batch_size: rows of a step, of all processes together; the last step may have fewer.
         shuffle_seed: None to keep the order of `rows`; else epoch e is shuffled by a generator of seed and e.
         rank: number of this process.
         num_ranks: number of processes.
@@ -59,6 +135,8 @@ class BatchLoader:
     >>> table = Table(torch.arange(6.0).view(3, 2), torch.ones(3), ("a", "b"), ("no", "yes"))
     >>> [batch.row.tolist() for batch in BatchLoader(table, torch.arange(3), batch_size=2)]
     [[0, 1], [2]]
+    >>> [batch.row.tolist() for batch in BatchLoader(table, torch.arange(3), batch_size=2, rank=1, num_ranks=2)]
+    [[1], []]
     >>> loader = BatchLoader(table, torch.arange(3), batch_size=2)
     >>> loader.load_state_dict({"epoch": 0, "rows": 2, "seed": None, "rows_per_step": 2})
     >>> [batch.row.tolist() for batch in loader]
@@ -74,71 +152,22 @@ class BatchLoader:
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
+        super().__init__(len(rows), batch_size, shuffle_seed, rank, num_ranks)
         self.table = table
         self.rows = rows
-        self.batch_size = batch_size
-        self.shuffle_seed = shuffle_seed
-        self.rank = rank
-        self.num_ranks = num_ranks
-        self.epoch = 0
-        self.steps_served = 0
-        self.steps_to_skip = 0  # by the next iteration alone
-        self.sampler, self.batch_sampler = self, None  # where Lightning looks for set_epoch
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next iteration; Lightning calls this at the start of every epoch."""
-        if epoch != self.epoch:
-            self.epoch, self.steps_served, self.steps_to_skip = epoch, 0, 0
-
-    @property
-    def rows_per_step(self) -> int:
-        """Rows that all processes together take in one step, unless it is the last of an epoch."""
-        return self.batch_size * self.num_ranks
-
-    def state_dict(self) -> dict[str, int | None]:
-        """How far the epoch has come; the same on every rank."""
-        rows = min(self.steps_served * self.rows_per_step, len(self.rows))
-        return {"epoch": self.epoch, "rows": rows, "seed": self.shuffle_seed, "rows_per_step": self.rows_per_step}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next iteration go on where `state_dict` was taken.
-
-        Raises:
-            ValueError: that was another order, or steps of another size, in which no step ends at this row.
-        """
-        if state["seed"] != self.shuffle_seed:
-            raise ValueError(f"its rows were shuffled by seed {state['seed']}, these are by {self.shuffle_seed}.")
-        if state["rows_per_step"] != self.rows_per_step:
-            raise ValueError(
-                f"it was written inside an epoch with steps of {state['rows_per_step']} rows (batch size times number "
-                f"of processes), these have {self.rows_per_step}: use the same, or a checkpoint from the end of an "
-                "epoch."
-            )
-        self.epoch = state["epoch"]
-        self.steps_served = self.steps_to_skip = -(-state["rows"] // self.rows_per_step)
-
-    def rows_of_this_rank(self) -> Tensor:
-        """The rows of the current epoch, in order, that this process sees."""
-        if self.shuffle_seed is None:
-            return self.rows[self.rank :: self.num_ranks]
-        generator = torch.Generator().manual_seed(self.shuffle_seed * EPOCHS_OF_A_SEED + self.epoch)
-        order = torch.randperm(len(self.rows), generator=generator)
-        even = len(order) - len(order) % self.num_ranks
-        return self.rows[order[:even]][self.rank :: self.num_ranks]
-
-    def __len__(self) -> int:
-        num_rows = len(self.rows)
-        if self.shuffle_seed is None:
-            num_rows += self.num_ranks - 1 - self.rank
-        return -(-(num_rows // self.num_ranks) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        self.steps_served, self.steps_to_skip = self.steps_to_skip, 0
-        all_rows = self.rows_of_this_rank()
-        for start in range(self.steps_served * self.batch_size, len(all_rows), self.batch_size):
-            rows = all_rows[start : start + self.batch_size]
-            self.steps_served += 1
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        all_rows = self.rows_in_order()
+        for start in range(first_step * self.rows_per_step, self.num_rows, self.rows_per_step):
+            rows = all_rows[start : start + self.rows_per_step][self.rank :: self.num_ranks]
             weight = None if self.table.weight is None else self.table.weight[rows]
             in_order = self.shuffle_seed is None and self.table.ids is not None
             ids = self.table.ids.take(pa.array(rows.numpy())) if in_order else None
             yield Batch(rows, self.table.features[rows], self.table.target[rows], weight, ids)
+
+    def rows_in_order(self) -> Tensor:
+        """The rows of the current epoch, in the order in which all processes together take them."""
+        if self.shuffle_seed is None:
+            return self.rows
+        generator = torch.Generator().manual_seed(self.shuffle_seed * EPOCHS_OF_A_SEED + self.epoch)
+        return self.rows[torch.randperm(self.num_rows, generator=generator)]

@@ -29,6 +29,9 @@ from torchnn.training.metrics import (
 from torchnn.training.optimisers import ScheduleError, make_optimiser, make_schedule
 from torchnn.training.predictor import Predictor
 from torchnn.training.preprocess import Categories, Preprocess, Scaling
+from torchnn.training.shares import share_of
+
+LOOKS_AT_THE_LOSS = ("LBFGS",)  # which ends its steps by it, so that all processes have to see the same
 
 
 class BinaryClassifier(Predictor):
@@ -159,6 +162,11 @@ class BinaryClassifier(Predictor):
                 "Call model.preprocess.fit(features) before, with the training rows."
             )
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Weights of a run in float64 are read before Lightning makes the network one of float64: make it now."""
+        if self._trainer is not None and self.trainer.precision == "64-true":
+            self.double()
+
     def configure_optimizers(self) -> Any:
         options, trainer = self.options, self._trainer
         decay = options.weight_decay
@@ -196,8 +204,16 @@ class BinaryClassifier(Predictor):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y, weight = self._inputs(batch)
-        loss: Tensor = self.network(x, y, weight, self.pos_weight, loss=self.options.loss)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(y), sync_dist=True)
+        loss: Tensor = self.network(x, y, weight, self.pos_weight, reduction_of(y), loss=self.options.loss)
+        share = share_of(self._trainer, batch_idx, len(y), y.device)
+        logged = loss if share.of_batch == 1 else loss * share.of_batch
+        self.log(
+            *("train_loss", logged), on_step=False, on_epoch=True, prog_bar=True, batch_size=share.rows, sync_dist=True
+        )
+        if share.of_step != 1:
+            loss = loss * share.of_step
+        if self.options.optimizer in LOOKS_AT_THE_LOSS and self._trainer is not None and self.trainer.world_size > 1:
+            loss = loss + (self.trainer.strategy.reduce(loss.detach().clone()) - loss).detach()
         return loss
 
     def on_validation_epoch_start(self) -> None:
@@ -249,14 +265,18 @@ class BinaryClassifier(Predictor):
         """Log loss and metrics; output of the network, target and weight, each (rows, 1)."""
         x, y, given_weight = self._inputs(batch)
         options = self.options
-        loss, output = self.network(x, y, given_weight, self.pos_weight, loss=options.loss, return_output=True)
+        loss, output = self.network(
+            x, y, given_weight, self.pos_weight, reduction_of(y), loss=options.loss, return_output=True
+        )
         weight = torch.ones_like(y) if given_weight is None else given_weight
         served = output if self._chooses else self._calibrated(output)  # what is being chosen is not served yet
         probability = as_probability(served)
         if options.loss == "mse" or served is not output:
-            log_loss = binary_cross_entropy(probability, y.to(probability.dtype), given_weight)
+            log_loss = binary_cross_entropy(
+                probability, y.to(probability.dtype), given_weight, reduction=reduction_of(y)
+            )
         else:
-            log_loss = loss if self.pos_weight is None else self.network.loss(x, y, given_weight)
+            log_loss = loss if self.pos_weight is None else self.network.loss(x, y, given_weight, None, reduction_of(y))
 
         metrics: Any = self.metrics[stage]
         metrics.update(probability, y.round().int())
@@ -266,3 +286,8 @@ class BinaryClassifier(Predictor):
             metric.update(value, weight)
             self.log(f"{stage}_{name}", metric, prog_bar=(stage, name) == ("val", "loss"))
         return output, y, weight
+
+
+def reduction_of(target: Tensor) -> str:
+    """Mean, but of no rows, which have none, their sum: 0, with gradients that are 0."""
+    return "mean" if len(target) else "sum"

@@ -23,6 +23,7 @@ from torchnn.tables.table import Table
 from torchnn.tables.text import TextOptions
 from torchnn.training.data_options import TAB_IN_WORDS, check_options
 from torchnn.training.defaults import batch_size_for
+from torchnn.training.shares import place
 from torchnn.training.source import (
     UNSEEN,
     DataSource,
@@ -70,10 +71,11 @@ class TabularDataModule(pl.LightningDataModule):
         folds: 2 or more for cross-validation: as many runs, each with another part held out; 0 for one run.
         fold: the fold, from 0, that this run holds out; null for all of them in turn.
         part: rows that test and predict take: held_out, or all.
-        batch_size: rows in a training batch, per process; auto for the power of two nearest to a hundredth of the
-            training rows, from 32 to 1024.
+        batch_size: rows in a training batch, of all processes together; auto for the power of two nearest to a
+            hundredth of the training rows, from 32 to 1024.
         stream: read Parquet piece by piece instead of at once; auto does if its numbers would take more than 512 MiB.
-        shuffle_rows: rows of the buffer that shuffles a stream; null for as many as 128 MiB hold, 1,048,576 at most.
+        shuffle_rows: rows of the buffer that shuffles a stream, of all processes together; null for as many as 128 MiB
+            hold, 1,048,576 at most.
         seed: seed of the split and of the order of the batches; independent of the seed of the weights.
         dataset: name of an embedded data set; breast_cancer is scikit-learn's (569 rows, 30 columns).
         schema: what a trained model knows of its columns; its checkpoint sets it.
@@ -175,30 +177,32 @@ class TabularDataModule(pl.LightningDataModule):
         return self.source.class_counts()
 
     def train_dataloader(self) -> Loader:
-        return self._loader("train", self.batch_size, shuffle_seed=self.seed)
+        """Batches of which every process takes its share."""
+        return self.source.loader("train", self.batch_size, self.seed, *place(self.trainer))
 
     def val_dataloader(self) -> Loader:
         if not self.source.num_rows.get("val"):  # of a table that is not trained on
             return self.test_dataloader()
-        return self._loader("val", EVALUATION_BATCH_SIZE)
+        return self._evaluated("val")
 
     def test_dataloader(self) -> Loader:
         if self.read_target is not None:  # which predictions have no need of
             self.source, self.read_target = self.read_target(), None
-        return self._loader(self.evaluated, EVALUATION_BATCH_SIZE)
+        return self._evaluated(self.evaluated)
 
     def predict_dataloader(self) -> Loader:
         """Every process gets its share of the rows; `row` says which."""
-        return self._loader(self.evaluated, EVALUATION_BATCH_SIZE)
+        return self._evaluated(self.evaluated)
 
     @property
     def evaluated(self) -> Part:
         """The rows that test and predict take."""
         return "all" if self.evaluates_all else "test"
 
-    def _loader(self, part: Part, batch_size: int, shuffle_seed: int | None = None) -> Loader:
-        rank, num_ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return self.source.loader(part, batch_size, shuffle_seed, rank, num_ranks)
+    def _evaluated(self, part: Part) -> Loader:
+        """Rows in order; as nothing depends on their batches, each process takes large ones."""
+        rank, num_ranks = place(self.trainer)
+        return self.source.loader(part, EVALUATION_BATCH_SIZE * num_ranks, None, rank, num_ranks)
 
     def _in_memory(self, prepared: Prepared) -> DataSource:
         self.table, self.rows = prepared.table, prepared.rows

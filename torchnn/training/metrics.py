@@ -18,16 +18,33 @@ ThresholdRule = Literal["f1", "cost", "recall"]
 NEWTON_STEPS = 50
 ABOVE_ALL = 1 + torch.finfo(torch.float32).eps  # a threshold that no probability reaches
 ROUNDING = 1e-9  # of a sum of weights, which may miss a fraction of another sum by so much
+WIDEST = torch.float32 if torch.backends.mps.is_available() else torch.float64  # that every device here has
 STEEPEST = 1e3  # a temperature beyond 1/1000 or 1000 would answer 0, 1 or one half to every row
+
+
+class Accuracy(BinaryAccuracy):
+    """Torchmetrics' own, for batches without a row too, which a process may have."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        if len(preds):
+            super().update(preds, target)
+
+
+class F1Score(BinaryF1Score):
+    """As `Accuracy`."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        if len(preds):
+            super().update(preds, target)
 
 
 def evaluation_metrics(stage: str) -> MetricCollection:
     """Of probabilities and classes; names begin with the stage. Thresholds are set when an epoch begins."""
     metrics = {
-        "accuracy": BinaryAccuracy(),
+        "accuracy": Accuracy(),
         "auroc": BinaryAUROC(),
         "average_precision": BinaryAveragePrecision(),
-        "f1": BinaryF1Score(),
+        "f1": F1Score(),
         "calibration_error": BinaryCalibrationError(),
     }
     return MetricCollection(metrics, prefix=f"{stage}_")  # type: ignore[arg-type]
@@ -36,7 +53,7 @@ def evaluation_metrics(stage: str) -> MetricCollection:
 def set_threshold(metrics: MetricCollection, threshold: float) -> None:
     """Make a probability from `threshold` count as class 1."""
     for metric in metrics.values():
-        if isinstance(metric, BinaryAccuracy | BinaryF1Score):
+        if isinstance(metric, Accuracy | F1Score):
             metric.threshold = threshold
 
 
@@ -47,7 +64,7 @@ class MeanLoss(Metric):
     >>> mean.update(torch.tensor(1.0), weight=torch.ones(3, 1))
     >>> mean.update(torch.tensor(5.0), weight=torch.ones(1, 1))
     >>> mean.compute()
-    tensor(2.)
+    tensor(2., dtype=torch.float64)
     """
 
     total: Tensor
@@ -57,16 +74,16 @@ class MeanLoss(Metric):
     def __init__(self) -> None:
         super().__init__()
         for name in ("total", "weight"):
-            self.add_state(name, default=torch.tensor(0.0), dist_reduce_fx="sum")
+            self.add_state(name, default=torch.tensor(0.0, dtype=WIDEST), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, weight: Tensor) -> None:
         """Add a batch.
 
         Args:
-            loss: sum of weighted losses by number of rows, as `reduction="mean"` gives it.
+            loss: sum of weighted losses by number of rows, as `reduction="mean"` gives it; of no rows any number.
             weight: of each row.
         """
-        self.total += loss.detach() * weight.numel()
+        self.total += loss.detach().to(WIDEST) * weight.numel()
         self.weight += weight.sum()
 
     def compute(self) -> Tensor:

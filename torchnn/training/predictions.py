@@ -1,6 +1,8 @@
 """Predictions to a file: each row once, in the order of the table, whatever the number of processes."""
 
+import glob
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+import torch
 from lightning.pytorch.callbacks import Callback
 from pyarrow import ipc
 
@@ -17,17 +20,22 @@ FORMATS = (".csv", ".tsv", ".parquet")
 ROWS_AT_A_TIME = 65_536
 
 
+class PredictionError(ValueError):
+    """Predictions that cannot be written as one table; the message is one sentence."""
+
+
 class PredictionFile(Callback):
     """Writes the predictions of all processes as one table, as they are made: none are kept in memory.
 
     Each process writes those of its rows, in order, to a file beside the one that is asked for; the first process
-    then merges them, and the file appears when it is complete.
+    then merges them, and the file appears when it is complete. Before anything is predicted the first process looks
+    whether it sees the files of all others, and in the end whether they hold as many rows as were predicted.
 
     Args:
         path: .csv, .tsv or .parquet; must not exist yet; in a folder that all processes share.
 
     Raises:
-        ValueError: another suffix, no such folder, or a file that exists.
+        ValueError: another suffix, no such folder, or a file that exists; when it runs, a folder that is not shared.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,10 +46,24 @@ class PredictionFile(Callback):
         if not path.parent.is_dir():
             raise ValueError(f"{path.parent} is no folder: make it first.")
         self.path = path
+        self.run = ""
         self.own: Spill | None = None
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # What an earlier run left under another name is never taken for a part of this one.
+        self.run = trainer.strategy.broadcast(uuid.uuid4().hex[:8])
+        if trainer.is_global_zero:
+            for path in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.arrow"):
+                path.unlink(missing_ok=True)
+        trainer.strategy.barrier("leftovers are removed")
         self.own = Spill(self._spilled(trainer.global_rank))
+        trainer.strategy.barrier("every process has its file")
+        missing = trainer.strategy.broadcast(sum(not path.exists() for path in self._all_spilled(trainer)))
+        if missing:
+            raise PredictionError(
+                f"--output {self.path}: {missing} of {trainer.world_size} processes write into a folder of this name "
+                "that the first process does not see: give one on a disk that all hosts share."
+            )
 
     def on_predict_batch_end(
         self,
@@ -60,31 +82,46 @@ class PredictionFile(Callback):
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self.own is not None
         self.own.close()
-        trainer.strategy.barrier("predictions are spilled")
+        own_rows = torch.tensor(self.own.num_rows, device=pl_module.device)
+        predicted = int(trainer.strategy.reduce(own_rows, reduce_op="sum"))  # when all are spilled
+        seen = predicted
         if trainer.is_global_zero:
-            spilled = [self._spilled(rank) for rank in range(trainer.world_size)]
-            write_atomically(merged([read_spill(path) for path in spilled if path.exists()]), self.path)
-        trainer.strategy.barrier("predictions are merged")
+            seen = sum(map(rows_of_spill, self._all_spilled(trainer)))
+            if seen == predicted:
+                write_atomically(merged([read_spill(path) for path in self._all_spilled(trainer)]), self.path)
+        seen = trainer.strategy.broadcast(seen)  # when they are merged
         self.own.remove()
+        if seen != predicted:
+            raise PredictionError(
+                f"--output {self.path}: {predicted:,} rows were predicted, but the first process finds {seen:,} of "
+                "them beside it: give one on a disk that all hosts share."
+            )
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self.own is not None:
             self.own.remove()
 
     def _spilled(self, rank: int) -> Path:
-        return self.path.with_name(f".{self.path.name}.{rank}.arrow")
+        return self.path.with_name(f".{self.path.name}.{self.run}.{rank}.arrow")
+
+    def _all_spilled(self, trainer: pl.Trainer) -> list[Path]:
+        return [self._spilled(rank) for rank in range(trainer.world_size)]
 
 
 class Spill:
-    """Tables that wait in a file, in larger parts than they came in; without a table there is no file."""
+    """Tables that wait in a file, in larger parts than they came in; without a row it is empty."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.waiting: list[pa.Table] = []
         self.writer: Any = None
-        path.unlink(missing_ok=True)
+        self.num_rows = 0
+        path.touch()
 
     def add(self, table: pa.Table) -> None:
+        if not len(table):
+            return
+        self.num_rows += len(table)
         self.waiting.append(table)
         if sum(map(len, self.waiting)) >= ROWS_AT_A_TIME:
             self._write()
@@ -110,9 +147,16 @@ class Spill:
 
 def read_spill(path: Path) -> Iterator[pa.Table]:
     """The tables of a spill, one at a time."""
+    if not path.stat().st_size:
+        return
     with pa.OSFile(str(path)) as file, ipc.open_file(file) as spilled:
         for number in range(spilled.num_record_batches):
             yield pa.Table.from_batches([spilled.get_batch(number)])
+
+
+def rows_of_spill(path: Path) -> int:
+    """Rows of a spill; none of a file that is not there."""
+    return sum(map(len, read_spill(path))) if path.exists() else 0
 
 
 def merged(parts: Sequence[Iterator[pa.Table]]) -> Iterator[pa.Table]:

@@ -1,7 +1,7 @@
 """What a test leaves in the run folder: the figures as JSON, and pictures of them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from torch import Tensor
 from torchmetrics.classification import BinaryConfusionMatrix, BinaryPrecisionRecallCurve, BinaryROC
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from torchnn.tables.faults import TableError, short
 from torchnn.training.batches import as_batch
@@ -32,11 +33,10 @@ class TestReport(Callback):
     __test__ = False  # no test of pytest's
 
     def __init__(self) -> None:
-        self.features: list[Tensor] = []
-        self.target: list[Tensor] = []
+        self.first: list[tuple[Tensor, Tensor, Tensor]] = []  # row, features and target of each batch
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.features, self.target = [], []
+        self.first = []
 
     def on_test_batch_end(
         self,
@@ -47,18 +47,16 @@ class TestReport(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        missing = IMPORTANCE_ROWS - sum(map(len, self.target))
-        if missing > 0 and trainer.is_global_zero:
+        wanted = -(-IMPORTANCE_ROWS // trainer.world_size)
+        missing = wanted - sum(len(row) for row, _, _ in self.first)
+        if missing > 0:
             rows = as_batch(batch)
-            self.features.append(rows.features[:missing])
-            self.target.append(rows.target[:missing])
+            self.first.append((rows.row[:missing], rows.features[:missing], rows.target[:missing]))
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         model: Any = pl_module
         probability, target, _ = model.held_out.compute()  # every process takes part
-        folder = run_folder(trainer)
-        if folder is None:
-            return
+        row, features, true = (together(parts, trainer) for parts in zip(*self.first, strict=True))
         label = target.round().int().flatten()  # torchmetrics makes a scalar of a single row
         if bool((label == label[0]).all()):
             name = "1" if label[0] else "0"
@@ -67,7 +65,11 @@ class TestReport(Callback):
                 f"all {len(label):,} rows of the test are of class {short(name)}, so that there is nothing to tell "
                 "apart: give rows of both classes."
             )
-        importance = permutation_importance(model, torch.cat(self.features), torch.cat(self.target).round().int())
+        folder = run_folder(trainer)
+        if folder is None:
+            return
+        first = row.argsort()[:IMPORTANCE_ROWS] if trainer.world_size > 1 else slice(None)
+        importance = permutation_importance(model, features[first], true[first].round().int())
         counts = BinaryConfusionMatrix(model.threshold)(probability, label)
         schema = model.schema
         classes = ("0", "1") if schema is None else schema.classes
@@ -89,6 +91,12 @@ class TestReport(Callback):
             "importance": {one.column: {"auroc_lost": one.mean, "sd": one.sd} for one in importance},
         }
         (folder / "test.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+
+
+def together(parts: Sequence[Tensor], trainer: pl.Trainer) -> Tensor:
+    """What all batches of all processes hold."""
+    own = torch.cat(list(parts))
+    return own if trainer.world_size == 1 else torch.cat(gather_all_tensors(own))
 
 
 def draw(path: Path, how: Callable[[Any], None]) -> None:

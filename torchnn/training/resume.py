@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import callbacks
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 SECTION = "torchnn"  # of a checkpoint
 
@@ -94,9 +95,11 @@ class TrainingState(callbacks.Callback):
         if self._sums:
             for name, sums in self._sums.items():
                 metric: Any = trainer.fit_loop.epoch_loop._results[name]
-                for attribute, value in sums.items():
-                    if trainer.is_global_zero:  # the sums are those of all processes together
-                        setattr(metric, attribute, value.to(metric.device) + getattr(metric, attribute))
+                for attribute, values in sums.items():
+                    value = sum_of_process(
+                        values, trainer.global_rank, trainer.world_size, metric.meta.is_mean_reduction
+                    )
+                    setattr(metric, attribute, value.to(metric.device) + getattr(metric, attribute))
                 metric._computed = None
             self._sums = {}
 
@@ -106,13 +109,14 @@ class TrainingState(callbacks.Callback):
 
     @staticmethod
     def _running_sums(trainer: pl.Trainer) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What has been logged in this epoch, for each metric that is a sum or a mean over its batches."""
+        """What each process has logged in this epoch, for each metric that is a sum or a mean over its batches."""
         results: Any = trainer.fit_loop.epoch_loop._results
         for name, metric in results.items():
             if metric.is_tensor and not metric.has_reset and metric.meta.on_epoch:
                 attributes = ("value", "cumulated_batch_size") if metric.meta.is_mean_reduction else ("value",)
-                sums = {k: trainer.strategy.reduce(getattr(metric, k).clone(), reduce_op="sum") for k in attributes}
-                yield name, {key: value.detach().cpu() for key, value in sums.items()}
+                sums = {key: getattr(metric, key).detach() for key in attributes}
+                several = trainer.world_size > 1
+                yield name, {k: torch.stack(gather_all_tensors(v) if several else [v]).cpu() for k, v in sums.items()}
 
 
 class EarlyStopping(callbacks.EarlyStopping):
@@ -146,6 +150,27 @@ class EarlyStopping(callbacks.EarlyStopping):
         stopped_before = trainer.should_stop
         super()._run_early_stopping_check(trainer)
         self.has_stopped = self.has_stopped or (trainer.should_stop and not stopped_before)
+
+
+def sum_of_process(values: torch.Tensor, rank: int, num_ranks: int, is_mean: bool) -> torch.Tensor:
+    """What a process goes on summing from.
+
+    Args:
+        values: what each process of the run that goes on had summed, (processes,).
+        rank: number of this process.
+        num_ranks: number of processes now. As many as before go on with their own sums; others begin alike.
+        is_mean: whether the mean over processes counts in the end, or else the sum.
+
+    >>> [int(sum_of_process(torch.tensor([3, 5]), rank, 3, is_mean=True)) for rank in range(3)]
+    [4, 4, 4]
+    >>> [int(sum_of_process(torch.tensor([3, 5]), rank, 3, is_mean=False)) for rank in range(3)]
+    [8, 0, 0]
+    """
+    if len(values) == num_ranks:
+        return values[rank]
+    if is_mean:
+        return values.double().mean().to(values.dtype)
+    return values.sum() * (rank == 0)
 
 
 def settle_progress(fit_loop: dict[str, Any], epochs: int, batches: int) -> None:

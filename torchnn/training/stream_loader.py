@@ -1,9 +1,10 @@
 """Batches of a streamed table: row groups in another order each epoch, a shuffle buffer, and exact positions."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,8 @@ from torch import Tensor
 from torchnn.tables.columns import Schema
 from torchnn.tables.stream import Stream
 from torchnn.tables.stream_parts import ORDER, SHUFFLE, generator
-from torchnn.training.batches import Batch
+from torchnn.tables.table import Table
+from torchnn.training.batches import Batch, EpochLoader
 
 BUFFER_ROWS = 2**20
 BUFFER_BYTES = 128 * 2**20
@@ -32,27 +34,27 @@ def buffer_rows(schema: Schema) -> int:
     return max(1, min(BUFFER_ROWS, BUFFER_BYTES // bytes_per_row))
 
 
-class StreamLoader:
+class StreamLoader(EpochLoader):
     """Iterates over a part of a stream in batches; Lightning takes it as a data loader.
 
-    An epoch is a sequence of rows: that of the table, or, shuffled, of its row groups in an order that follows from
-    seed and epoch alone. Each of `num_ranks` processes takes a stretch of its own, so that it reads nothing of the
-    others', in buffers of a whole number of batches; each buffer is shuffled, again by seed and epoch. Where a core is
-    free, a thread reads the next one meanwhile, and two are in memory. When shuffling, all ranks get the same number
-    of rows: up to `num_ranks` − 1 rows, others each epoch, sit an epoch out. In order, nothing is left out and nothing
-    repeated.
+    An epoch is a sequence of rows: those of the row groups in an order that follows from seed and epoch alone, cut into
+    buffers of a whole number of batches, each shuffled as a whole, again by seed and epoch. That order is the same for
+    any number of processes. Each process reads a stretch of each buffer and gives, in every step, those rows of the
+    batch that lie in its stretch: about as many as the others, in the whole buffer exactly. Where a core is free, a
+    thread reads the next buffer meanwhile, and two are in memory.
 
-    `state_dict` says how far an epoch has come, as that of `BatchLoader` does. After `load_state_dict` the next
-    iteration goes on from there: what comes before its buffer is not read.
+    Without a shuffle, each process takes a stretch of the whole table, in order, and gives its share of `batch_size`
+    rows at a time.
 
     Args:
         stream: where the rows come from.
         part: train, val, test or all.
-        batch_size: rows in a batch, per process; the last batch may be smaller.
+        batch_size: rows of a step, of all processes together; the last step may have fewer.
         shuffle_seed: None to keep the order of the table.
         rank: number of this process.
         num_ranks: number of processes.
-        shuffle_rows: rows of the shuffle buffer, rounded down to whole batches, one at least; None for `buffer_rows`.
+        shuffle_rows: rows of the shuffle buffer, of all processes together, rounded down to whole batches, one at
+            least; None for `buffer_rows`.
     """
 
     def __init__(
@@ -65,132 +67,150 @@ class StreamLoader:
         num_ranks: int = 1,
         shuffle_rows: int | None = None,
     ) -> None:
+        counts = stream.counts_of(part)
+        shares = num_ranks if shuffle_seed is None else 1
+        self.own_rows = -(-batch_size // shares)  # of the rows in order that this process has, those of a batch
+        super().__init__(int(counts.sum()), self.own_rows * shares, shuffle_seed, rank, num_ranks)
         self.stream = stream
         self.part = part
-        self.batch_size = batch_size
-        self.shuffle_seed = shuffle_seed
-        self.rank = rank
-        self.num_ranks = num_ranks
+        self.counts = counts
         wanted = shuffle_rows or buffer_rows(stream.schema)
         if shuffle_seed is None:
             wanted = min(wanted, ROWS_IN_ORDER)
-        self.buffer_rows = max(1, wanted // batch_size) * batch_size
-        self.counts = stream.counts_of(part)
-        self.num_rows = int(self.counts.sum())
-        if shuffle_seed is None:
-            self.first, self.stop = (self.num_rows * r // num_ranks for r in (rank, rank + 1))
-        else:
-            self.first, self.stop = (self.num_rows // num_ranks * r for r in (rank, rank + 1))
-        self.epoch = 0
-        self.steps_served = 0
-        self.steps_to_skip = 0  # by the next iteration alone
-        self.sampler, self.batch_sampler = self, None  # where Lightning looks for set_epoch
+        self.buffer_rows = max(1, wanted // self.own_rows) * self.own_rows
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next iteration; Lightning calls this at the start of every epoch."""
-        if epoch != self.epoch:
-            self.epoch, self.steps_served, self.steps_to_skip = epoch, 0, 0
+    def order(self) -> dict[str, int | None]:
+        return {**super().order(), "buffer_rows": self.buffer_rows}
 
-    @property
-    def rows_per_step(self) -> int:
-        """Rows that all processes together take in one step, unless it is the last of an epoch."""
-        return self.batch_size * self.num_ranks
-
-    def state_dict(self) -> dict[str, int | None]:
-        """How far the epoch has come; the same on every rank."""
-        rows = min(self.steps_served * self.rows_per_step, self.num_rows)
-        return {"epoch": self.epoch, "rows": rows, **self._order()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next iteration go on where `state_dict` was taken.
-
-        Raises:
-            ValueError: rows came in another order there.
-        """
-        for name, own in self._order().items():
-            if state[name] != own:
-                raise ValueError(
-                    f"the checkpoint was written inside an epoch whose order has {name} {state[name]}, this one has "
-                    f"{own}: use the same, or a checkpoint from the end of an epoch."
-                )
-        self.epoch = state["epoch"]
-        self.steps_served = self.steps_to_skip = -(-state["rows"] // self.rows_per_step)
-
-    def _order(self) -> dict[str, int | None]:
-        """What the order of an epoch depends on."""
-        names = ("rows_per_step", "num_ranks", "buffer_rows")
-        return {"seed": self.shuffle_seed, **{name: getattr(self, name) for name in names}}
-
-    def __len__(self) -> int:
-        return -(-(self.stop - self.first) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        self.steps_served, self.steps_to_skip = self.steps_to_skip, 0
-        buffer, start = divmod(self.steps_served * self.batch_size, self.buffer_rows)
-        buffers = self._buffers(buffer)
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        number, start = divmod(first_step * self.own_rows, self.buffer_rows)
+        left = len(self) - first_step
+        buffers = self._buffers(number) if left else iter(())
         for rows in read_ahead(buffers) if has_spare_core() else buffers:
-            for batch in self._batches(rows, buffer, start):
-                self.steps_served += 1
+            for batch in self._batches(rows, number, start):
+                left -= 1
                 yield batch
+            nothing = _taken(rows, rows.row[:0])
             del rows  # before the next one, or the one after it, is made
-            buffer, start = buffer + 1, 0
+            number, start = number + 1, 0
         pa.default_memory_pool().release_unused()  # what the pages took, before validation needs it
+        for _ in range(left):  # in order, another process has a row more
+            yield nothing
 
-    def _batches(self, rows: Batch, buffer: int, start: int) -> Iterator[Batch]:
-        num_rows, size = len(rows.row), self.batch_size
+    def _batches(self, rows: Batch, number: int, start: int) -> Iterator[Batch]:
+        """This process's share of the batches of a buffer, of which it has read its stretch."""
         if self.shuffle_seed is None:
-            for at in range(start, num_rows, size):
-                yield _taken(rows, slice(at, at + size))
+            for at in range(start, len(rows.row), self.own_rows):
+                yield _taken(rows, slice(at, at + self.own_rows))
             return
-        random = generator(self.shuffle_seed, SHUFFLE, self.epoch, self.rank, buffer << 32)
-        order = torch.from_numpy(random.permutation(num_rows))
-        for at in range(start, num_rows, size):
-            yield _taken(rows, order[at : at + size])
+        begin, end = self._bounds(number)
+        random = generator(self.shuffle_seed, SHUFFLE, self.epoch, 0, number << 32)
+        order = torch.from_numpy(random.permutation(end - begin))
+        low, high = self._stretch(end - begin)
+        for at in range(start, end - begin, self.own_rows):
+            chosen = order[at : at + self.own_rows]
+            if self.num_ranks > 1:
+                chosen = chosen[(chosen >= low) & (chosen < high)] - low
+            yield _taken(rows, chosen)
+
+    def _bounds(self, number: int) -> tuple[int, int]:
+        """Where a buffer begins and ends in the sequence that it is a part of."""
+        first, stop = (0, self.num_rows) if self.shuffle_seed is not None else self._stretch(self.num_rows)
+        begin = first + number * self.buffer_rows
+        return begin, min(begin + self.buffer_rows, stop)
+
+    def _stretch(self, num_rows: int) -> tuple[int, int]:
+        """The part of so many rows that this process reads."""
+        low, high = (num_rows * rank // self.num_ranks for rank in (self.rank, self.rank + 1))
+        return low, high
 
     def _buffers(self, number: int) -> Iterator[Batch]:
-        """The rows of this rank, from one buffer on."""
-        begin = self.first + number * self.buffer_rows
-        filling: Batch | None = None
-        filled = 0
-        for rows in self._rows(begin):
-            done = 0
-            while done < len(rows.row):
-                if filling is None:
-                    size = min(self.buffer_rows, self.stop - begin)
-                    filling, filled = _room(rows, size), 0
-                taken = min(len(filling.row) - filled, len(rows.row) - done)
-                _copy(rows, done, filling, filled, taken)
-                done, filled = done + taken, filled + taken
-                if filled == len(filling.row):
-                    begin += filled
-                    yield _finished(filling)
-                    filling = None
+        """What this process reads of each buffer, from one on."""
+        wanted = self._wanted(number)
+        uses = Counter(cut.piece for cuts in wanted for cut in cuts)
+        pieces = [self.stream.files.pieces[piece] for piece in uses]
+        tables = self.stream.tables(pieces, self.part, ids=self.shuffle_seed is None)
+        kept: dict[int, Batch] = {}  # pieces that later buffers have rows of
+        for cuts in wanted:
+            room, filled = None, 0
+            for cut in cuts:
+                rows = kept.pop(cut.piece) if cut.piece in kept else _as_batch(*next(tables))
+                uses[cut.piece] -= 1
+                if uses[cut.piece]:
+                    kept[cut.piece] = rows
+                room = room or _room(rows, sum(other.num_rows for other in cuts))
+                _copy(rows, cut.start, room, filled, cut.num_rows)
+                filled += cut.num_rows
+            assert room is not None
+            yield _finished(room)
 
-    def _rows(self, begin: int) -> Iterator[Batch]:
-        """The rows of this rank from position `begin` of the epoch on, piece by piece."""
-        if begin >= self.stop:
-            return
-        order, out, num_out = np.flatnonzero(self.counts), 0, 0
+    def _wanted(self, number: int) -> list[list["Cut"]]:
+        """What this process reads of each buffer, from one on, at least of one, if only no rows of a piece."""
+        order = np.flatnonzero(self.counts)
         if self.shuffle_seed is not None:
-            random = generator(self.shuffle_seed, ORDER, self.epoch)
-            order = self.stream.files.order(self.counts > 0, random)
-            num_out = self.num_rows % self.num_ranks
-            out = int(random.integers(self.num_rows - num_out + 1))  # from here on, so many rows sit this epoch out
-        begin += num_out * (begin >= out)
-        stop = self.stop + num_out * (self.stop > out)
-        ends = self.counts[order].cumsum()
-        first, last = np.searchsorted(ends, [begin, stop - 1], side="right").tolist()
-        pieces = [self.stream.files.pieces[i] for i in order[first : last + 1]]
-        position = int(ends[first] - self.counts[order[first]])
-        for numbers, table in self.stream.tables(pieces, self.part, ids=self.shuffle_seed is None):
-            for low, high in ((begin, min(stop, out)), (max(begin, out + num_out), stop)):
-                kept = slice(max(0, low - position), max(0, high - position))
-                if len(numbers[kept]):
-                    ids = None if table.ids is None else table.ids[kept]
-                    weight = None if table.weight is None else table.weight[kept]
-                    row = torch.from_numpy(numbers)[kept]
-                    yield Batch(row, table.features[kept], table.target[kept], weight, ids)
-            position += len(numbers)
+            order = self.stream.files.order(self.counts > 0, generator(self.shuffle_seed, ORDER, self.epoch))
+        stops = self.counts[order].cumsum()
+        wanted: list[list[Cut]] = []
+        while (bounds := self._bounds(number))[0] < bounds[1] or not wanted:
+            cuts = list(cuts_between(order, stops, *bounds))
+            if self.shuffle_seed is not None:  # the order of the buffer is lost, so a row group may stay together
+                cuts = stretch_of(sorted(cuts), *self._stretch(bounds[1] - bounds[0]))
+            wanted.append(cuts)
+            number += 1
+        return wanted
+
+
+@dataclass(frozen=True, order=True)
+class Cut:
+    """Consecutive rows of those of a piece that belong to the part.
+
+    Attributes:
+        piece: its number.
+        start: the first row.
+        stop: the row after the last one.
+    """
+
+    piece: int
+    start: int
+    stop: int
+
+    @property
+    def num_rows(self) -> int:
+        return self.stop - self.start
+
+
+def cuts_between(order: np.ndarray, stops: np.ndarray, begin: int, end: int) -> Iterator[Cut]:
+    """The rows from `begin` to `end` − 1 of a sequence of pieces; of no rows a cut without any.
+
+    Args:
+        order: numbers of the pieces.
+        stops: where each of them ends in the sequence.
+        begin: the first row.
+        end: the row after the last one.
+
+    >>> list(cuts_between(np.array([5, 2]), np.array([10, 14]), 8, 12))
+    [Cut(piece=5, start=8, stop=10), Cut(piece=2, start=0, stop=2)]
+    """
+    first, last = np.searchsorted(stops, [begin, max(begin, end - 1)], side="right").clip(max=len(order) - 1).tolist()
+    starts = np.append(0, stops)
+    for number in range(first, last + 1):
+        piece, start, stop = int(order[number]), int(starts[number]), int(stops[number])
+        yield Cut(piece, max(begin - start, 0), max(begin, min(end, stop)) - start)
+
+
+def stretch_of(cuts: Sequence[Cut], low: int, high: int) -> list[Cut]:
+    """The rows from `low` to `high` − 1 of a sequence of cuts; of no rows a cut without any.
+
+    >>> stretch_of([Cut(5, 8, 10), Cut(7, 0, 4)], 1, 3)
+    [Cut(piece=5, start=9, stop=10), Cut(piece=7, start=0, stop=1)]
+    """
+    found, at = [], 0
+    for cut in cuts:
+        start, stop = (min(max(cut.start + edge - at, cut.start), cut.stop) for edge in (low, high))
+        if start < stop:
+            found.append(replace(cut, start=start, stop=stop))
+        at += cut.num_rows
+    return found or [replace(cuts[0], stop=cuts[0].start)]
 
 
 def has_spare_core() -> bool:
@@ -211,6 +231,10 @@ def read_ahead(buffers: Iterator[Batch]) -> Iterator[Batch]:
             coming = thread.submit(next, buffers, None)
             yield rows
             del rows
+
+
+def _as_batch(numbers: np.ndarray, table: Table) -> Batch:
+    return Batch(torch.from_numpy(numbers), table.features, table.target, table.weight, table.ids)
 
 
 def _taken(rows: Batch, which: slice | Tensor) -> Batch:

@@ -1,0 +1,169 @@
+"""Whole runs, the same for any number of processes; `torchrun -m tests.distributed.runs` carries them out on many."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import lightning.pytorch as pl
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from torchnn.training import BinaryClassifier, TabularDataModule, classifier
+from torchnn.training.predictions import PredictionFile
+from torchnn.training.resume import TrainingState
+from torchnn.training.savers import LastCheckpoint
+from torchnn.training.shares import Share, share_of
+
+TRAINING_ROWS = 143
+BATCH_SIZE = 21  # 6 steps of 21 rows and one of 17: no two processes ever have as many rows
+STEPS = 7
+
+
+RUNS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "weighted": {"data": {"weight_column": "weight"}, "model": {"pos_weight": 3.0}},
+    "chosen": {
+        "data": {"weight_column": "weight"},
+        "model": {"pos_weight": "auto", "threshold": "f1", "calibrate": True},
+    },
+    "accumulated": {"data": {"weight_column": "weight"}, "trainer": {"accumulate_grad_batches": 3}},
+    "lonely row": {"data": {"batch_size": 71}},  # the third step has one row
+    "squared": {"model": {"loss": "mse"}},
+    "line search": {
+        "model": {
+            "optimizer": "LBFGS",
+            "optimizer_args": {"line_search_fn": "strong_wolfe", "max_iter": 2},
+            "weight_decay": 0.0,
+        },
+        "data": {"batch_size": 71},
+    },
+    "streamed": {"data": {"stream": True, "shuffle_rows": 70, "weight_column": "weight"}},
+    "few validate": {"val": "few"},  # fewer than processes
+    "sharded": {"data": {"weight_column": "weight"}, "sharded": True},
+    "mean of means": {"recipe": "mean of means"},
+}
+
+
+class Sharded(BinaryClassifier):
+    """Its parameters are spread over the processes (FSDP2)."""
+
+    def configure_model(self) -> None:
+        if isinstance(self.network, FSDPModule):  # Lightning calls this for each of fit and test
+            return
+        mesh = None if self.device_mesh is None else self.device_mesh["data_parallel"]
+        for layer in self.network.layers:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(self.network, mesh=mesh)
+
+
+def write_tables(folder: Path) -> None:
+    """Rows to train on, to validate with and to hold out, in row groups of their own."""
+    random = np.random.default_rng(0)
+    for name, num_rows in (("train", TRAINING_ROWS), ("val", 61), ("test", 35), ("few", 2)):
+        x = random.standard_normal((4, num_rows))
+        table = {f"x{i}": column for i, column in enumerate(x)}
+        table["word"] = random.choice(["a", "b", "c"], num_rows)
+        table["weight"] = random.random(num_rows) + 0.5
+        table["y"] = (x[0] * x[1] + 0.3 * random.standard_normal(num_rows) > 0).astype(int)
+        table["y"][:2] = 0, 1
+        pq.write_table(pa.table(table), folder / f"{name}.parquet", row_group_size=40)
+
+
+def trained(
+    folder: Path,
+    name: str | dict[str, Any],
+    resume: str = "",
+    max_steps: int = -1,
+    keep: str = "",
+    output: str = "",
+) -> dict[str, Any]:
+    """Train, test and predict in float64; everything that comes out of it.
+
+    Args:
+        folder: with the tables.
+        name: of one of `RUNS`, or another one.
+        resume: a checkpoint to go on from.
+        max_steps: after which training ends, inside an epoch too.
+        keep: name of a folder for the last checkpoint.
+        output: name of a file for the predictions.
+    """
+    torch.manual_seed(0)
+    run = RUNS[name] if isinstance(name, str) else name
+    files = {"train": "train", "val": run.get("val", "val"), "test": "test"}
+    tables = {part: str(folder / f"{name}.parquet") for part, name in files.items()}
+    options = {"batch_size": BATCH_SIZE, "stream": False, **run.get("data", {})}
+    data = TabularDataModule(tables["train"], "y", val_path=tables["val"], test_path=tables["test"], **options)
+    by_default = {"optimizer": "SGD", "lr": 0.3, "optimizer_args": {"momentum": 0.9}, "weight_decay": 0.0}
+    model_options = {"hidden_sizes": [5], "lr_scheduler": None, **by_default, **run.get("model", {})}
+    sharded = "sharded" in run and "WORLD_SIZE" in os.environ
+    model = (Sharded if sharded else BinaryClassifier)(data.num_features, schema=data.plain_schema, **model_options)
+    if "sharded" in run:
+        model.double()
+    callbacks: list[Any] = [TrainingState(), *([LastCheckpoint(every_seconds=None)] if keep else [])]
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=int(os.environ.get("WORLD_SIZE", "1")),
+        strategy=ModelParallelStrategy() if sharded else "ddp" if "WORLD_SIZE" in os.environ else "auto",
+        precision="32-true" if "sharded" in run else "64-true",  # which Lightning refuses with FSDP2
+        max_epochs=2,
+        max_steps=max_steps,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=bool(keep),
+        logger=False,
+        callbacks=callbacks,
+        default_root_dir=folder / keep,
+        deterministic=True,
+        **run.get("trainer", {}),
+    )
+    recipe = share_of if "recipe" not in run else (lambda trainer, batch_idx, num_rows, device: Share(num_rows))
+    with mock.patch.object(classifier, "share_of", recipe):
+        trainer.fit(model, data, ckpt_path=folder / resume if resume else None, weights_only=True)
+    found = {f"weights/{name}": whole(value).clone() for name, value in model.state_dict().items()}
+    found |= {f"fit/{name}": value.clone() for name, value in trainer.callback_metrics.items()}
+    if max_steps == -1:
+        (metrics,) = trainer.test(model, data, verbose=False)
+        found |= {f"test/{name}": torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()}
+        found["threshold"] = torch.tensor(model.threshold)
+    if output:
+        trainer.callbacks.append(PredictionFile(folder / output))  # type: ignore[attr-defined]
+        trainer.predict(model, data, return_predictions=False)
+    return found
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor of which every process has a part."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def differences(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, float]:
+    """The largest difference of each thing, relative where it is above 1."""
+    assert a.keys() == b.keys()
+    scales = {name: value.double().abs().clamp(min=1.0) for name, value in a.items()}
+    return {name: float(((value.double() - b[name].double()).abs() / scales[name]).max()) for name, value in a.items()}
+
+
+def main(folder: Path, plan: dict[str, list[Any]]) -> None:
+    """Carry out runs, each a name of `RUNS` and the other arguments of `trained`, and save what came out by its key."""
+    torch.set_num_threads(1)
+    for key, (name, arguments) in plan.items():
+        found = trained(folder, name, **arguments)
+        if torch.distributed.get_rank() == 0:
+            torch.save(found, folder / f"{key}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))
