@@ -1,0 +1,52 @@
+"""Parameters, gradients and optimiser state shared out over processes: FSDP2 by a name, `--trainer.strategy fsdp2`."""
+
+from datetime import timedelta
+from typing import Any
+
+from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
+from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """Lightning's `ModelParallelStrategy`, with every process on rows and on a shard of its own, none on a copy.
+
+    Checkpoints are those of a single process, one file each, so that any number of processes can go on from one.
+
+    Args:
+        process_group_backend: of torch.distributed; null for the device's own, gloo on CPUs and NCCL on GPUs.
+        timeout: how long a process waits for the others.
+    """
+
+    def __init__(
+        self, process_group_backend: str | None = None, timeout: timedelta | None = default_pg_timeout
+    ) -> None:
+        super().__init__(
+            save_distributed_checkpoint=False, process_group_backend=process_group_backend, timeout=timeout
+        )
+
+    def _setup_distributed(self) -> None:
+        super()._setup_distributed()
+        self._data_parallel_size, self._tensor_parallel_size = self.world_size, 1
+
+
+StrategyRegistry.register(
+    "fsdp2", ShardedStrategy, description="Parameters, gradients and optimiser state are shared out over the processes"
+)
+
+
+def shard(modules: list[nn.Module], mesh: Any) -> None:
+    """Share out the parameters of each module over the processes of a mesh, once; it is gathered while it runs.
+
+    Raises:
+        ValueError: a mesh with tensor parallelism, whose processes would train on the same rows.
+    """
+    if mesh["tensor_parallel"].size() > 1:
+        raise ValueError(
+            f"tensor_parallel_size is {mesh['tensor_parallel'].size()}, but every process has rows of its own: give "
+            "--trainer.strategy fsdp2, or data_parallel_size as the number of processes and tensor_parallel_size 1."
+        )
+    for module in modules:
+        if any(True for _ in module.parameters()) and not isinstance(module, FSDPModule):
+            fully_shard(module, mesh=mesh["data_parallel"])
