@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -230,7 +231,7 @@ class Mesh(dict[str, Any]):
 
 
 def test_tensor_parallelism_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"tensor_parallel_size is 2.* --trainer\.strategy fsdp2"):
+    with pytest.raises(MisconfigurationException, match=r"tensor_parallel_size is 2.* --trainer\.strategy fsdp2"):
         shard([make()], {"data_parallel": Mesh(), "tensor_parallel": Mesh()})
 
 
@@ -242,9 +243,11 @@ def test_other_strategies_leave_the_model_alone() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_shards_and_any_number_of_processes_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimiser", ["AdamW", "SGD"])  # one of them keeps no state
+def test_the_command_shards_and_any_number_of_processes_goes_on(optimiser: str, tmp_path: Path) -> None:
     def fit(*words: str) -> dict[str, Any]:
         command = [sys.executable, "-m", "torchnn", "fit", "--model.hidden_sizes", "[16]", *words]
+        command += ["--model.optimizer", optimiser, "--trainer.gradient_clip_val", "0.1"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
