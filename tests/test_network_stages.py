@@ -1,6 +1,5 @@
 """The whole-network pass among processes that exchange gradients: the same numbers, the last layers' first."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,10 +10,11 @@ import torchnn
 from tests.networks import Net, assert_close, is_pass, layer_by_layer
 from torchnn.functional import _stages, network
 from torchnn.functional._stages import exchanges_gradients, in_stages, stages_of
+from torchnn.ops.network import NetworkFunction
 
 
 @pytest.fixture
-def stages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+def stages(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """One of several processes, where every layer is a stage; notes whether each call went in stages."""
     taken: list[bool] = []
 
@@ -78,14 +78,14 @@ def arrivals(mlp: nn.Module) -> list[str]:
     order: list[str] = []
     *_, first = [p for name, p in mlp.named_parameters() if name == "layers.0.weight"]
     *_, last = [p for name, p in mlp.named_parameters() if name == "layers.2.weight"]
-    backward = _stages.whole_network.__globals__["NetworkFunction"].backward
+    backward = NetworkFunction.backward
 
     def noted(ctx: Any, *grads: Any) -> Any:
         order.append(f"backward of {ctx.plan.num_layers} layers")
         return backward(ctx, *grads)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_stages.whole_network.__globals__["NetworkFunction"], "backward", staticmethod(noted))
+        patch.setattr(NetworkFunction, "backward", staticmethod(noted))
         for name, parameter in (("first", first), ("last", last)):
             parameter.register_post_accumulate_grad_hook(lambda _, name=name: order.append(name))
         mlp(torch.rand(5, 3), torch.rand(5, 1)).backward()

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def saturated() -> torchnn.MLP:
     """So that a sigmoid of the logits is 0 or 1 in float64, and cross-entropy of it is clamped."""
     mlp = make()
     with torch.no_grad():
-        mlp.layers[-1].weight.fill_(200.0)  # type: ignore[operator, union-attr]
+        last: Any = mlp.layers[-1]
+        last.weight.fill_(200.0)
     return mlp
 
 
@@ -60,14 +62,14 @@ def trained(mlp: nn.Module, rows: slice) -> dict[str, Any]:
     """Loss, gradients and parameters after a step of AdamW on some rows."""
     x, y = batch()
     optimiser = torch.optim.AdamW(mlp.parameters(), 0.01)
-    with taken() as passes:
+    with noted_passes() as passes:
         loss = mlp(x[rows], y[rows])
     loss.backward()
     kept = list(mlp.parameters())
     gradients = [full(p.grad) for p in kept]
     optimiser.step()
     states = [t for p in kept for t in optimiser.state[p].values() if t.dim() > 0]
-    of_kind = {"parameters": kept, "gradients": [p.grad for p in kept], "optimiser state": states}
+    of_kind: dict[str, list[Any]] = {"parameters": kept, "gradients": [p.grad for p in kept], "optimiser state": states}
     return {
         "loss": loss.detach(),
         "gradients": gradients,
@@ -87,22 +89,19 @@ def local(t: Any) -> Tensor:
     return part
 
 
-class taken:  # noqa: N801
-    """Notes the layers of each whole-network pass."""
+@contextmanager
+def noted_passes() -> Iterator[list[int]]:
+    """The number of layers of each whole-network pass."""
+    layers: list[int] = []
+    forward = NetworkFunction.forward
 
-    def __enter__(self) -> list[int]:
-        self.layers: list[int] = []
-        self.original = NetworkFunction.forward
+    def noted(plan: Any, *args: Any) -> Any:
+        layers.append(plan.num_layers)
+        return forward(plan, *args)
 
-        def noted(plan: Any, *args: Any) -> Any:
-            self.layers.append(plan.num_layers)
-            return self.original(plan, *args)
-
-        NetworkFunction.forward = staticmethod(noted)  # type: ignore[method-assign, assignment]
-        return self.layers
-
-    def __exit__(self, *_: object) -> None:
-        NetworkFunction.forward = staticmethod(self.original)  # type: ignore[method-assign, assignment]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NetworkFunction, "forward", staticmethod(noted))
+        yield layers
 
 
 def as_one(mlp: Any) -> Any:
@@ -148,8 +147,9 @@ def one_process(rank: int, folder: str) -> None:
     by_name = as_one(make())
     by_name.loss(*batch()).backward()
     found["by name"] = [full(p.grad) for p in by_name.parameters()]
-    door.exchanges_gradients = lambda: False  # type: ignore[assignment]
-    found["DDP at once"] = trained(DistributedDataParallel(make()), rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(door, "exchanges_gradients", lambda: False)
+        found["DDP at once"] = trained(DistributedDataParallel(make()), rows)
     torch.save(found, Path(folder, f"{rank}.pt"))
     distributed.barrier()
     distributed.destroy_process_group()
