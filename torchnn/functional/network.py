@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from torchnn.functional._arguments import check_activation
+from torchnn.functional._stages import exchanges_gradients, in_stages
 from torchnn.functional._whole_network import whole_network
 from torchnn.functional.layers import activate, dense, dense_activation
 from torchnn.functional.losses import binary_cross_entropy_with_logits, loss_of_output
@@ -104,7 +105,10 @@ def mlp_loss(
     network = _network(weights, biases, activations)
     if block_rows is not None and (isinstance(block_rows, bool) or not isinstance(block_rows, int) or block_rows < 1):
         raise ValueError(f"block_rows is {block_rows!r}: give a number of rows, 1 or more, or None.")
-    at_once = whole_network(input, *network, target, loss, weight, pos_weight, reduction, block_rows)
+    call = input, *network, target, loss, weight, pos_weight, reduction, block_rows
+    if exchanges_gradients() and (staged := in_stages(*call)) is not None:
+        return staged
+    at_once = whole_network(*call)
     if at_once is not None:
         return at_once
     *hidden, (last_weight, last_bias, last_activation) = zip(*network, strict=True)

@@ -1,6 +1,6 @@
 """The whole network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard, cast
 
 import torch
@@ -75,7 +75,7 @@ class MLP(nn.Module):
         Binary cross-entropy after a sigmoid is computed from the logits, so that δ[L] = a[L] − y holds where the
         sigmoid saturates too. Layers as they were made go in one pass (`torchnn.functional.mlp_loss`). If one has
         hooks, a parametrisation or a replacement, every layer is called as a module; a last layer that was replaced or
-        has forward hooks is then asked for the probability, as `network(x)` asks it.
+        has forward hooks other than those of `fully_shard` is then asked for the probability, as `network(x)` asks it.
 
         Args:
             x: input, shape (*, n[0]).
@@ -134,7 +134,13 @@ def is_as_made(layer: nn.Module) -> bool:
 def gives_pre_activation(layer: nn.Module) -> TypeGuard[DenseActivation]:
     """Whether a layer's weighted sums can stand for its output: nothing else computes on the output or changes it."""
     unchanged = getattr(type(layer), "forward", None) is DenseActivation.forward and "forward" not in vars(layer)
-    return unchanged and not layer._forward_hooks and not nn.modules.module._global_forward_hooks
+    hooked = not all(map(only_shards, layer._forward_hooks.values())) or nn.modules.module._global_forward_hooks
+    return unchanged and not hooked
+
+
+def only_shards(hook: Callable[..., Any]) -> bool:
+    """Whether a hook is one of `fully_shard`, which gathers and frees parameters and looks at no output."""
+    return type(getattr(hook, "__self__", None)).__module__.startswith("torch.distributed.fsdp.")
 
 
 def checked_sizes(sizes: Sequence[int]) -> list[int]:

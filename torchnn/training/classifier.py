@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -29,6 +30,7 @@ from torchnn.training.metrics import (
 from torchnn.training.optimisers import ScheduleError, make_optimiser, make_schedule
 from torchnn.training.predictor import Predictor
 from torchnn.training.preprocess import Categories, Preprocess, Scaling
+from torchnn.training.sharded import shard
 from torchnn.training.shares import share_of
 
 LOOKS_AT_THE_LOSS = ("LBFGS",)  # which ends its steps by it, so that all processes have to see the same
@@ -161,6 +163,11 @@ class BinaryClassifier(Predictor):
                 "BinaryClassifier trains on raw features: without a TabularDataModule nothing is standardised. "
                 "Call model.preprocess.fit(features) before, with the training rows."
             )
+
+    def configure_model(self) -> None:
+        """Share the network out over the processes under FSDP2: one unit, whose loss is still one pass."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            shard([self.preprocess, self.network], self.device_mesh)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Weights of a run in float64 are read before Lightning makes the network one of float64: make it now."""

@@ -1,0 +1,1 @@
+"""What many processes cost, from measured constants, and examples of starting them."""
