@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
+from lightning.pytorch.utilities import rank_zero_only
+
 FILE = "folds.csv"
 
 
@@ -22,6 +24,10 @@ class FoldResult(NamedTuple):
     folder: Path | None
 
 
+def is_rank_zero() -> bool:
+    return getattr(rank_zero_only, "rank", 0) == 0  # not typed; a Trainer sets it
+
+
 def cross_validate(words: Sequence[str], folds: int, run: Callable[[list[str]], FoldResult]) -> None:
     """Run every fold, print mean ± standard deviation of each metric, and leave `folds.csv` in the last run's folder.
 
@@ -33,7 +39,10 @@ def cross_validate(words: Sequence[str], folds: int, run: Callable[[list[str]], 
     results = []
     for fold in range(folds):
         results.append(run([*words, "--data.fold", str(fold)]))
-        sys.stderr.write(f"torchnn: fold {fold + 1} of {folds} is done\n")
+        if is_rank_zero():
+            sys.stderr.write(f"torchnn: fold {fold + 1} of {folds} is done\n")
+    if not is_rank_zero():
+        return
     for name in results[0].metrics:
         values = [result.metrics[name] for result in results]
         print(f"{name} {mean(values):.4f} ± {stdev(values):.4f}")
