@@ -60,13 +60,13 @@ class TwoProcesses(DDPStrategy):
 
 
 ONE, TWO, PARTIAL = "1 process", "2 processes", "1 process, 2 partial batches"
-PARTS = {ONE: 1, TWO: 2, PARTIAL: 2}  # into which the rows of a step are divided
+BATCHES = {ONE: 1, TWO: 1, PARTIAL: 2}  # of a step; processes divide a batch among themselves
 
 
 def trainer_args(way: str) -> dict[str, Any]:
     if way == TWO:
         return {"devices": 2, "strategy": TwoProcesses()}
-    return {"accumulate_grad_batches": PARTS[way]}
+    return {"accumulate_grad_batches": BATCHES[way]}
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def trained(run: Run, data: TabularDataModule, precision: str, way: str, seed: i
     model = BinaryClassifier(data.num_features, HIDDEN, lr=RATE, lr_scheduler=None, schema=data.plain_schema)
     if precision == EXACT:
         model.double()  # Lightning copies the weights of other processes into those of this one
-    data.batch_size = BATCH // PARTS[way]
+    data.batch_size = BATCH // BATCHES[way]
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         logger = CSVLogger(folder, version=0)  # the other processes would count on
@@ -131,7 +131,7 @@ def by_epoch(path: Path) -> list[Row]:
 def settings(run: Run) -> list[tuple[str, str, int]]:
     """Precision, way and seed of each training; two processes on GPUs need two of them."""
     has_two = run.device.type == "cpu" or run.trainer().accelerator.auto_device_count() > 1
-    ways = [way for way in PARTS if way != TWO or has_two]
+    ways = [way for way in BATCHES if way != TWO or has_two]
     found = [(precision, way, 0) for precision in PRECISIONS for way in ways]
     return found + [(SINGLE, ONE, seed) for seed in range(1, 1 + FURTHER_SEEDS)]
 
@@ -239,7 +239,7 @@ def draw(tables: Tables) -> dict[str, Any]:
     for seed in range(FURTHER_SEEDS + 1):
         draw_curve(of_losses, of_differences, where(curves, precision=SINGLE, way=ONE, seed=seed), reference, SEEDS)
     for precision, colour in zip(PRECISIONS, (GREEN, BLUE, VERMILION), strict=True):
-        for way, (mark, line) in zip(PARTS, MARKS_OF_WAYS, strict=True):
+        for way, (mark, line) in zip(BATCHES, MARKS_OF_WAYS, strict=True):
             rows = where(curves, precision=precision, way=way, seed=0)
             style = {"color": colour, "marker": mark, "linestyle": line, "label": f"{precision}, {way}"}
             draw_curve(of_losses, of_differences, rows, reference, style)
