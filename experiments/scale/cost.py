@@ -9,9 +9,10 @@ from torchnn.functional._stages import stages_of
 from torchnn.functional._whole_network import rows_of_a_block
 
 from ..benchmark.problems import FLOP_PER_SECOND, Point
-from ..common.command import Experiment, Run, UnavailableError
+from ..common.command import Experiment, Run
 from ..common.plots import BLUE, COLOURS, GREEN, MARKS, VERMILION, new_figure
 from ..common.results import Figure, Row, Tables, numbers, where
+from ..common.unavailable import UnavailableError
 from .model import BYTES_OF_A_NUMBER, Wire, efficiency, fitted_wire, num_bytes, operations, step_seconds
 from .processes import EAGER, STAGES, WAYS, Request, measured
 from .shaped import measured_on_a_wire

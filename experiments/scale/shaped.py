@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..common.command import FOLDER, UnavailableError
+from ..common.command import FOLDER
+from ..common.unavailable import UnavailableError
 from .processes import Request, measured
 
 BURST, QUEUE = "256kb", "256mb"  # what may pass at once; what may wait, so that nothing is dropped

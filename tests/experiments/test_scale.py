@@ -8,8 +8,9 @@ import torch
 
 from experiments.benchmark.problems import Point
 from experiments.common import command
-from experiments.common.command import FOLDER, UnavailableError, in_the_list
+from experiments.common.command import FOLDER, in_the_list
 from experiments.common.results import quoted, read_table, table_of_figures
+from experiments.common.unavailable import UnavailableError
 from experiments.scale import cost, predict, shaped
 from experiments.scale.cost import EXPERIMENT, rows_of_last, seconds_of_a_row, sizes_of, with_predictions
 from experiments.scale.model import (
