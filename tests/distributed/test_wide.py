@@ -249,15 +249,9 @@ def test_the_command_shards_and_any_number_of_processes_goes_on(optimiser: str, 
 
     def fit(epochs: int, *words: str) -> dict[str, Any]:
         command = [sys.executable, "-m", "torchnn", "fit", "--model.hidden_sizes", "[16]", "--data.batch_size", "33"]
-        command += [
-            "--model.optimizer",
-            optimiser,
-            "--trainer.gradient_clip_val",
-            "0.1",
-            "--trainer.accelerator",
-            "cpu",
-        ]
-        command += ["--trainer.precision", "64-true", "--trainer.accumulate_grad_batches", "2"]
+        command += ["--model.optimizer", optimiser, "--trainer.gradient_clip_val", "0.1"]
+        command += ["--trainer.accelerator", "cpu", "--trainer.precision", "64-true"]
+        command += ["--trainer.accumulate_grad_batches", "2"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
         words = (*command, "--trainer.max_epochs", str(epochs), *words)
         done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
