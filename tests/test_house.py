@@ -9,7 +9,19 @@ import torchnn
 
 PACKAGE = Path(torchnn.__file__).parent
 FLOORS = [
-    *("ops", "functional", "modules", "convert", "cli_errors", "check", "explain", "tables", "training", "sklearn"),
+    *(
+        "ops",
+        "functional",
+        "modules",
+        "convert",
+        "cli_errors",
+        "check",
+        "explain",
+        "tables",
+        "training",
+        "sklearn",
+        "ranks",
+    ),
     *(
         "cli_checks",
         "cli_folds",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from jsonargparse.typing import PositiveFloat
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
@@ -18,13 +19,17 @@ from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
 from torchnn.cli_checkpoint import CheckpointCLI
 from torchnn.cli_checks import REPORTED, folds_of, judge_in_its_direction, refuse_empty_runs
-from torchnn.cli_errors import cannot_write, fail, options, with_flag
+from torchnn.cli_errors import INTERRUPTED, cannot_write, fail, options, with_flag
 from torchnn.cli_folds import FoldResult, cross_validate
 from torchnn.cli_parser import OneSentenceParser
 from torchnn.cli_resume import (
     DATA_DECIDES,
     settings_of,
 )
+from torchnn.ranks.job import TIMEOUT, job
+from torchnn.ranks.lightning import adopt
+from torchnn.ranks.place import launched, place_of_launcher, refuse_other_sizes
+from torchnn.ranks.restart import names_of_job
 from torchnn.tables import TableError
 from torchnn.training.atomic import AtomicCheckpointIO, CheckpointWriteError
 from torchnn.training.callbacks import (
@@ -95,8 +100,19 @@ class TorchnnCLI(CheckpointCLI):
                 "checkpoint.filename": "best-{epoch}",
             }
         )
+        parser.add_argument(
+            "--ranks.timeout",
+            type=PositiveFloat,
+            default=TIMEOUT,
+            help="seconds of silence after which a process of the job counts as dead, and ends all the others",
+        )
         for source, target in DATA_DECIDES.items():
             parser.link_arguments(f"data.{source}", f"model.{target}", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        job.join(place_of_launcher(), self.config[self.config.subcommand].ranks.timeout)
+        refuse_other_sizes(self.given)
+        super()._parse_ckpt_path()
 
     def _set_seed(self) -> None:
         try:
@@ -131,11 +147,16 @@ class TorchnnCLI(CheckpointCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self._get(self.config_init, "trainer")
+        kwargs |= {
+            name: value for name, value in launched().items() if self.given.get(f"trainer.{name}") in (None, "auto")
+        }
         on_terminal = sys.stdout.isatty()
         for quiet_when_piped in ("enable_progress_bar", "enable_model_summary"):
             if config[quiet_when_piped] is None:
                 kwargs[quiet_when_piped] = on_terminal
-        settings = settings_of(self._plain_config(), self.given) if self.subcommand == "fit" else None
+        settings = None
+        if self.subcommand == "fit":
+            settings = settings_of(self._plain_config(), self.given) | {"job": names_of_job()}
         self.training_state = TrainingState(settings)
         callbacks = [StopOnNaN(), LearningCurve(), TestReport(), self.training_state]
         if self.prediction_file is not None:
@@ -152,6 +173,7 @@ class TorchnnCLI(CheckpointCLI):
         trainer = super().instantiate_trainer(**kwargs)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else the user's own plug-in
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        adopt(trainer, self._get(self.config_init, "ranks").timeout)
         return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> pl.Trainer:
@@ -167,7 +189,7 @@ class TorchnnCLI(CheckpointCLI):
             super()._run_subcommand(subcommand)
         except SystemExit:
             if self.trainer.state.status == TrainerStatus.INTERRUPTED:
-                fail(self._after_interruption(), status=130)
+                fail(self._after_interruption(), status=INTERRUPTED)
             raise
 
     def _after_interruption(self) -> str:
@@ -188,7 +210,7 @@ class TorchnnCLI(CheckpointCLI):
             if ckpt_path is None or self.training_state.started:
                 raise
             raise CheckpointError(f"checkpoint {ckpt_path} cannot be continued: {error}") from error
-        if ckpt_path is not None and not self.training_state.started:
+        if ckpt_path is not None and not self.training_state.started and self.trainer.is_global_zero:
             sys.stderr.write("torchnn: nothing is left to train: give more --trainer.max_epochs to go on\n")
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
         self.test(ckpt_path=best, **kwargs)
@@ -278,11 +300,14 @@ def main(args: Sequence[str] | None = None) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=message)
-    try:
-        run(None if args is None else list(args))
-    except ONE_SENTENCE as error:
-        fail(str(error))
-    except OSError as error:
-        if (sentence := cannot_write(error)) is None:
+    with job.speaking():
+        try:
+            run(None if args is None else list(args))
+        except Exception as error:
+            job.end_if_it_follows(error)
+            if isinstance(error, ONE_SENTENCE):
+                fail(str(error))
+            if isinstance(error, OSError) and (sentence := cannot_write(error)) is not None:
+                fail(sentence)
+            job.end_unforeseen(error)
             raise
-        fail(sentence)

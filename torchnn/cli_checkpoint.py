@@ -9,6 +9,8 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from torchnn.cli_resume import MAY_CHANGE, OF_ANOTHER_TABLE, flat, hyper_parameters, resumed_settings
+from torchnn.ranks.job import job
+from torchnn.ranks.restart import is_restarted, last_of_job, names_of_job
 from torchnn.training.checkpoints import CheckpointError, find_checkpoint, read_checkpoint, table_options
 from torchnn.training.data import TabularDataModule
 
@@ -28,11 +30,17 @@ class CheckpointCLI(LightningCLI):
         """Resolve --ckpt_path, refuse a file that is not safe or does not fit, and take its hyper-parameters."""
         subcommand = self.config.subcommand
         config = self.config[subcommand]
-        wanted = config.get("ckpt_path") or (None if subcommand == "fit" else "best")
         self.checkpoint: dict[str, Any] | None = None
-        if wanted is None:
-            return
-        path = find_checkpoint(wanted, Path(config.trainer.default_root_dir or "."))
+        self.remark: str | None = None  # of rank 0
+        decision = job.decided(self._find_checkpoint)  # a folder that ranks share shows them different things
+        if decision:
+            self._take_checkpoint(Path(decision))
+        if self.remark is not None:
+            sys.stderr.write(f"torchnn: {self.remark}\n")
+
+    def _take_checkpoint(self, path: Path) -> None:
+        subcommand = self.config.subcommand
+        config = self.config[subcommand]
         self.checkpoint = read_checkpoint(path, to_continue=subcommand == "fit")
         table_options(self.checkpoint, path)  # whether they are
         config.ckpt_path = str(path)
@@ -47,8 +55,27 @@ class CheckpointCLI(LightningCLI):
             config.data.part = "all"  # nothing of it was trained on, so nothing has to be left out
         if subcommand == "fit":
             self._take_settings(self.checkpoint, path)
+
+    def _find_checkpoint(self) -> str:
+        """The checkpoint that this call starts from, nothing for none."""
+        subcommand = self.config.subcommand
+        config = self.config[subcommand]
+        root = Path(config.trainer.default_root_dir or ".")
+        names = names_of_job()
+        stands_for_many = subcommand == "fit" and config.data.folds > 1 and config.data.fold is None
+        if subcommand == "fit" and not stands_for_many and names and is_restarted():
+            own = last_of_job(root, names, config.data.fold)
+            begins = "begins again, since it had not written a checkpoint" if own is None else f"goes on from {own}"
+            self.remark = f"the launcher has restarted this job, which {begins}"
+            if own is not None:
+                return str(own)
+        wanted = config.get("ckpt_path") or (None if subcommand == "fit" else "best")
+        if wanted is None:
+            return ""
+        path = find_checkpoint(wanted, root)
         if wanted != str(path):
-            sys.stderr.write(f"torchnn: {subcommand} takes {path}\n")
+            self.remark = f"{subcommand} takes {path}"
+        return str(path)
 
     def _is_another_table(self, data: Any, path: Path) -> bool:
         """Whether a table is named that the checkpoint was not trained on.

@@ -4,8 +4,11 @@ import difflib
 import errno
 import re
 import sys
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
+INTERRUPTED = 130  # exit status
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 IN_WORDS = {
     "NoneType": "null",
@@ -18,9 +21,18 @@ IN_WORDS = {
 }
 
 
+def say_alone(sentence: str, status: int = 2) -> None:
+    """Print one sentence."""
+    sys.stderr.write(f"torchnn: {sentence}\n")
+
+
+# Who prints the sentence of an exit status; processes that work together have one that prints it once.
+speaker: ContextVar[Callable[[str, int], None]] = ContextVar("speaker", default=say_alone)
+
+
 def fail(sentence: str, status: int = 2) -> NoReturn:
     """Print one sentence and exit."""
-    sys.stderr.write(f"torchnn: {' '.join(sentence.split())}\n")
+    speaker.get()(" ".join(sentence.split()), status)
     sys.exit(status)
 
 

@@ -32,12 +32,17 @@ def find_checkpoint(wanted: str, root: Path) -> Path:
             return path
         wrong = "is a directory" if path.is_dir() else "does not exist"
         raise CheckpointError(f"--ckpt_path {wanted} {wrong}: give the path of a .ckpt file.")
-    found = [*root.glob(f"lightning_logs/version_*/checkpoints/{LAST}"), *root.glob("checkpoints/*.ckpt")]
-    newest = max(filter(is_last, found), key=_age, default=None)
+    newest = next(iter(newest_first(root)), None)
     if newest is None:
         folder = root / "lightning_logs"
         raise CheckpointError(f"no run in {folder} has a checkpoint: train with torchnn fit, or give --ckpt_path.")
     return newest if wanted == "last" else _best_beside(newest)
+
+
+def newest_first(root: Path) -> list[Path]:
+    """Every `last.ckpt` of the runs below a folder."""
+    found = [*root.glob(f"lightning_logs/version_*/checkpoints/{LAST}"), *root.glob("checkpoints/*.ckpt")]
+    return sorted(filter(is_last, found), key=_age, reverse=True)
 
 
 def _age(path: Path) -> tuple[int, int]:
