@@ -28,8 +28,6 @@ class CheckpointCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Resolve --ckpt_path, refuse a file that is not safe or does not fit, and take its hyper-parameters."""
-        subcommand = self.config.subcommand
-        config = self.config[subcommand]
         self.checkpoint: dict[str, Any] | None = None
         self.remark: str | None = None  # of rank 0
         decision = job.decided(self._find_checkpoint)  # a folder that ranks share shows them different things

@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
+from lightning.pytorch.utilities import rank_zero_only
+
 FILE = "folds.csv"
 
 
@@ -33,7 +35,10 @@ def cross_validate(words: Sequence[str], folds: int, run: Callable[[list[str]], 
     results = []
     for fold in range(folds):
         results.append(run([*words, "--data.fold", str(fold)]))
-        sys.stderr.write(f"torchnn: fold {fold + 1} of {folds} is done\n")
+        if rank_zero_only.rank == 0:
+            sys.stderr.write(f"torchnn: fold {fold + 1} of {folds} is done\n")
+    if rank_zero_only.rank != 0:
+        return
     for name in results[0].metrics:
         values = [result.metrics[name] for result in results]
         print(f"{name} {mean(values):.4f} ± {stdev(values):.4f}")

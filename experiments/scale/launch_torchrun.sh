@@ -7,6 +7,7 @@
 #   NODES, PROCESSES, RESTARTS   hosts, processes on each, restarts
 # gloo finds its network card by the name of the host; where that fails, export GLOO_SOCKET_IFNAME (NCCL_SOCKET_IFNAME).
 set -euo pipefail
+export TORCH_CPP_LOG_LEVEL=${TORCH_CPP_LOG_LEVEL:-ERROR}  # no page for each connection that breaks
 is_first=$([[ "${NODE:?}" == 0 ]] && echo 1 || echo 0)
 exec torchrun --nnodes "${NODES:-2}" --nproc-per-node "${PROCESSES:-1}" \
     --rdzv-backend c10d --rdzv-endpoint "${HEAD:?}" --rdzv-id "${JOB:-torchnn}" --rdzv-conf "is_host=$is_first" \

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -49,10 +48,14 @@ class Host:
         return ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c", inside, self.name, *words]
 
     def start(self, words: Sequence[str], folder: Path, env: dict[str, str]) -> "subprocess.Popen[str]":
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        network = {"GLOO_SOCKET_IFNAME": self.card}
         return subprocess.Popen(
-            self.command(words), cwd=folder, env={**env, **network}, start_new_session=True, **pipes
+            self.command(words),
+            cwd=folder,
+            env={**env, "GLOO_SOCKET_IFNAME": self.card},
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def cut_off(self) -> None:

@@ -20,11 +20,13 @@ class Fault(NamedTuple):
     """What ended a job.
 
     Attributes:
+        by: the rank that found it, and speaks.
         name: of the rank that has it, with its process and host; none where the sentence says who.
         sentence: the cause and, if there is one, the mend.
         status: exit status of every rank.
     """
 
+    by: int
     name: str
     sentence: str
     status: int

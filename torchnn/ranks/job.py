@@ -118,7 +118,7 @@ class Job:
         if status == INTERRUPTED and self.watch is not None:
             alarmed, rank = self.watch.alarmed, place.rank
             self.watch.known.wait(NAMING + PATIENCE if alarmed else PATIENCE * min(rank, 1))
-        fault = first = Fault(place.name, sentence, status)
+        fault = first = Fault(place.rank, place.name, sentence, status)
         is_of_all = False
         try:
             store = Store(connected(place, CONNECT), place.lobby) if self.watch is None else self.watch.store

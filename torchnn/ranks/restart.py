@@ -1,5 +1,6 @@
 """How a job that its launcher has restarted finds what it had written."""
 
+import functools
 import os
 import uuid
 from collections.abc import Iterable
@@ -21,8 +22,9 @@ def names_of_job() -> list[str]:
     return names
 
 
+@functools.cache
 def is_restarted() -> bool:
-    """Whether this is not the first attempt; rank 0 asks, once."""
+    """Whether this is not the first attempt; rank 0 alone asks, and so counts them."""
     store = _store_of_torchrun()
     again = store is not None and store.count("attempts", 1) > 1
     return again or int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0

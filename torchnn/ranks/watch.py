@@ -185,7 +185,7 @@ class Watch:
     def _announce(self, rank: int, cause: str, also: list[int] | None = None) -> None:
         name = self.store.get(f"name of {rank}") or f"rank {rank}"
         name += "".join(f", {self.store.get(f'name of {other}') or f'rank {other}'}" for other in also or [])
-        fault = Fault("", f"{name} {cause}", 1)
+        fault = Fault(self.place.rank, "", f"{name} {cause}", 1)
         first = self.store.propose(fault)
         if first == fault:
             self.speak(fault.whole)
@@ -193,7 +193,7 @@ class Watch:
 
     def _end_alone(self, what: str) -> None:
         """End without the store, through which the ranks would agree on who speaks."""
-        fault = Fault(self.place.name, f"{self.place.store_of} {what}.", 1)
+        fault = Fault(self.place.rank, self.place.name, f"{self.place.store_of} {what}.", 1)
         if self.fault is None and self.place.speaks_without_store:
             self.speak(fault.whole)
         self.end(fault)
