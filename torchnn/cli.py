@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from jsonargparse.typing import PositiveFloat
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
@@ -22,13 +21,10 @@ from torchnn.cli_checks import REPORTED, folds_of, judge_in_its_direction, refus
 from torchnn.cli_errors import INTERRUPTED, cannot_write, fail, options, with_flag
 from torchnn.cli_folds import FoldResult, cross_validate
 from torchnn.cli_parser import OneSentenceParser
-from torchnn.cli_resume import (
-    DATA_DECIDES,
-    settings_of,
-)
-from torchnn.ranks.job import TIMEOUT, job
-from torchnn.ranks.lightning import adopt
-from torchnn.ranks.place import launched, place_of_launcher, refuse_other_sizes
+from torchnn.cli_resume import DATA_DECIDES, settings_of
+from torchnn.ranks.job import job
+from torchnn.ranks.lightning import add_argument, adopt
+from torchnn.ranks.place import launched
 from torchnn.ranks.restart import names_of_job
 from torchnn.tables import TableError
 from torchnn.training.atomic import AtomicCheckpointIO, CheckpointWriteError
@@ -100,19 +96,9 @@ class TorchnnCLI(CheckpointCLI):
                 "checkpoint.filename": "best-{epoch}",
             }
         )
-        parser.add_argument(
-            "--ranks.timeout",
-            type=PositiveFloat,
-            default=TIMEOUT,
-            help="seconds of silence after which a process of the job counts as dead, and ends all the others",
-        )
+        add_argument(parser)
         for source, target in DATA_DECIDES.items():
             parser.link_arguments(f"data.{source}", f"model.{target}", apply_on="instantiate")
-
-    def _parse_ckpt_path(self) -> None:
-        job.join(place_of_launcher(), self.config[self.config.subcommand].ranks.timeout)
-        refuse_other_sizes(self.given)
-        super()._parse_ckpt_path()
 
     def _set_seed(self) -> None:
         try:

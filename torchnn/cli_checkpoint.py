@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from torchnn.cli_resume import MAY_CHANGE, OF_ANOTHER_TABLE, flat, hyper_parameters, resumed_settings
 from torchnn.ranks.job import job
+from torchnn.ranks.place import refuse_other_sizes
 from torchnn.ranks.restart import is_restarted, last_of_job, names_of_job
 from torchnn.training.checkpoints import CheckpointError, find_checkpoint, read_checkpoint, table_options
 from torchnn.training.data import TabularDataModule
@@ -28,6 +29,8 @@ class CheckpointCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Resolve --ckpt_path, refuse a file that is not safe or does not fit, and take its hyper-parameters."""
+        job.join_launched(self.config[self.config.subcommand].ranks.timeout)
+        refuse_other_sizes(self.given)
         self.checkpoint: dict[str, Any] | None = None
         self.remark: str | None = None  # of rank 0
         decision = job.decided(self._find_checkpoint)  # a folder that ranks share shows them different things

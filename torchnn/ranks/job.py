@@ -39,13 +39,31 @@ class Job:
             if signal.getsignal(signal.SIGTERM) != before:
                 signal.signal(signal.SIGTERM, before)
 
-    def join(self, place: Place | None, timeout: float) -> None:
-        """Take a place, if there are others; from now on a fault of any rank ends all of them."""
-        if place is None or place.world_size == 1 or self.watch is not None:
+    def join_launched(self, timeout: float) -> None:
+        """Take the place that a launcher has given to this process, if there is one."""
+        try:
+            place = place_of_launcher()
+        except RuntimeError as error:  # Lightning's, of variables that SLURM should have set
+            fail(str(error))
+        if place is not None:
+            self.join(place, timeout)
+
+    def join(self, place: Place, timeout: float) -> None:
+        """Take a place among others; from now on a fault of any rank ends all of them.
+
+        Args:
+            place: of this process.
+            timeout: seconds of silence after which a rank counts as dead.
+        """
+        if place.world_size == 1 or self.watch is not None:
             return
         signal.signal(signal.SIGTERM, self._terminated)
-        watch = Watch(place, timeout, say_alone)
-        watch.start()
+        try:
+            watch = Watch(place, timeout, say_alone)
+            watch.start()
+        except RuntimeError as error:  # torch's
+            where = f"{place.store_of} cannot be reached at {place.address}, port {place.port}"
+            fail(f"{where} ({str(error).splitlines()[0]}): look at its output, and at the network.", status=1)
         self.watch = watch
         if watch.fault is not None:
             self._end_with(watch)

@@ -8,15 +8,26 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from jsonargparse.typing import PositiveFloat
 from lightning.fabric.utilities.distributed import _destroy_dist_connection, _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch._C._distributed_c10d import PrefixStore
 
-from torchnn.ranks.job import job
+from torchnn.ranks.job import TIMEOUT, job
 from torchnn.ranks.place import place_of_strategy
 from torchnn.ranks.store import connected
+
+
+def add_argument(parser: Any) -> None:
+    """Give a command line the flag of the ranks."""
+    parser.add_argument(
+        "--ranks.timeout",
+        type=PositiveFloat,
+        default=TIMEOUT,
+        help="seconds of silence after which a process of the job counts as dead, and ends all the others",
+    )
 
 
 def adopt(trainer: pl.Trainer, timeout: float) -> None:

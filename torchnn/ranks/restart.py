@@ -15,7 +15,7 @@ from torchnn.training.resume import SECTION
 def names_of_job() -> list[str]:
     """What torchrun and SLURM call this job in every attempt, and no other job."""
     names = []
-    if runs_under_slurm():
+    if runs_under_slurm() and "SLURM_JOB_ID" in os.environ:
         names.append(f"slurm {os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_STEP_ID', 0)}")
     if (store := _store_of_torchrun()) is not None:
         names.append(f"torchrun {store.first('name of the job', uuid.uuid4().hex)}")
