@@ -33,11 +33,12 @@ def cross_validate(words: Sequence[str], folds: int, run: Callable[[list[str]], 
         run: carries out a command and tells what it reached.
     """
     results = []
+    speaks = getattr(rank_zero_only, "rank", 0) == 0
     for fold in range(folds):
         results.append(run([*words, "--data.fold", str(fold)]))
-        if rank_zero_only.rank == 0:
+        if speaks:
             sys.stderr.write(f"torchnn: fold {fold + 1} of {folds} is done\n")
-    if rank_zero_only.rank != 0:
+    if not speaks:
         return
     for name in results[0].metrics:
         values = [result.metrics[name] for result in results]

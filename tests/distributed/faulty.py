@@ -19,5 +19,5 @@ def before_a_step(self: Any, trainer: Any, module: Any, batch: Any, batch_idx: i
 
 
 if __name__ == "__main__":
-    LastCheckpoint.on_train_batch_start = before_a_step  # type: ignore[method-assign]
+    LastCheckpoint.on_train_batch_start = before_a_step  # type: ignore[method-assign, assignment]
     main(sys.argv[1:])
