@@ -190,8 +190,8 @@ def test_a_restart_takes_the_checkpoint_of_its_own_job_alone(tmp_path: Path) -> 
         path.parent.mkdir(parents=True)
         settings = {"settings": {"values": {}, "again": {}, "job": [job]}}
         torch.save({"torchnn": settings, "datamodule_hyper_parameters": {"fold": fold}}, path)
-    for fold, run in ((0, "version_0"), (None, "version_2")):
+    for fold, name in ((0, "version_0"), (None, "version_2")):
         found = last_of_job(tmp_path, ["mine"], fold)
         assert found is not None
-        assert found.parts[-3] == run
+        assert found.parts[-3] == name
     assert last_of_job(tmp_path, ["nobody's"], None) is None
