@@ -20,6 +20,7 @@ class CheckpointCLI(LightningCLI):
     """Reads --ckpt_path before anything is instantiated, and takes from it what this call does not decide."""
 
     datamodule: TabularDataModule
+    remark: str | None = None  # of rank 0, when all is well
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
@@ -32,11 +33,10 @@ class CheckpointCLI(LightningCLI):
         job.join_launched(self.config[self.config.subcommand].ranks.timeout)
         refuse_other_sizes(self.given)
         self.checkpoint: dict[str, Any] | None = None
-        self.remark = ""  # of rank 0
         decision = job.decided(self._find_checkpoint)  # a folder that ranks share shows them different things
         if decision:
             self._take_checkpoint(Path(decision))
-        if self.remark:
+        if self.remark is not None:
             sys.stderr.write(f"torchnn: {self.remark}\n")
 
     def _take_checkpoint(self, path: Path) -> None:

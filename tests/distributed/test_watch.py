@@ -185,11 +185,13 @@ def test_the_place_is_that_of_the_launcher(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_restart_takes_the_checkpoint_of_its_own_job_alone(tmp_path: Path) -> None:
-    for version, (job, fold) in enumerate((("mine", 0), ("mine", 1), ("mine", None), ("another's", None))):
-        path = tmp_path / "lightning_logs" / f"version_{version}" / "checkpoints" / "last.ckpt"
+    for run, (job, fold) in enumerate((("mine", 0), ("mine", 1), ("mine", None), ("another's", None))):
+        path = tmp_path / "lightning_logs" / f"version_{run}" / "checkpoints" / "last.ckpt"
         path.parent.mkdir(parents=True)
         settings = {"settings": {"values": {}, "again": {}, "job": [job]}}
         torch.save({"torchnn": settings, "datamodule_hyper_parameters": {"fold": fold}}, path)
-    found = [last_of_job(tmp_path, ["mine"], fold) for fold in (0, None)]
-    assert [path and path.parts[-3] for path in found] == ["version_0", "version_2"]
+    for fold, name in ((0, "version_0"), (None, "version_2")):
+        found = last_of_job(tmp_path, ["mine"], fold)
+        assert found is not None
+        assert found.parts[-3] == name
     assert last_of_job(tmp_path, ["nobody's"], None) is None
