@@ -15,7 +15,7 @@ from tests.distributed.runs import RUNS, STEPS, differences, trained, write_tabl
 
 ROUNDING = 1e-12
 EXACT = [name for name in RUNS if name != "mean of means"]
-OF_THREE = ["weighted", "accumulated", "lonely row", "streamed", "few validate"]
+OF_THREE = ["weighted", "accumulated", "lonely row", "streamed", "few validate", "pairs"]
 IN_THE_SECOND_EPOCH = STEPS + 3
 
 

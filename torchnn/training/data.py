@@ -33,6 +33,7 @@ from torchnn.training.source import (
     description,
     is_path,
     remark,
+    remark_on_small_batch,
     stream_source,
     streamed,
     trained_stream,
@@ -178,7 +179,9 @@ class TabularDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Batches of which every process takes its share."""
-        return self.source.loader("train", self.batch_size, self.seed, *place(self.trainer))
+        rank, num_ranks = place(self.trainer)
+        remark_on_small_batch(self.batch_size, num_ranks)
+        return self.source.loader("train", self.batch_size, self.seed, rank, num_ranks)
 
     def val_dataloader(self) -> Loader:
         if not self.source.num_rows.get("val"):  # of a table that is not trained on
