@@ -92,6 +92,7 @@ class TableSource:
     def loader(
         self, part: Part, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
     ) -> BatchLoader:
+        remark_on_small_batch(batch_size, num_ranks)
         rows = torch.arange(len(self.table)) if part == "all" else self.rows[part]
         return BatchLoader(self.table, rows, batch_size, shuffle_seed, rank, num_ranks)
 
@@ -119,6 +120,7 @@ class StreamSource:
     def loader(
         self, part: Part, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
     ) -> StreamLoader:
+        remark_on_small_batch(batch_size, num_ranks)
         return StreamLoader(self.stream, part, batch_size, shuffle_seed, rank, num_ranks, self.shuffle_rows)
 
 
