@@ -48,6 +48,7 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "streamed": {"data": {"stream": True, "shuffle_rows": 70, "weight_column": "weight"}},
     "few validate": {"val": "few"},  # fewer than processes
+    "pairs": {"pairs": True},  # of somebody's own loader, which knows nothing of other processes
     "sharded": {"data": {"weight_column": "weight"}, "sharded": True},
     "mean of means": {"recipe": "mean of means"},
 }
@@ -129,7 +130,11 @@ def trained(
     )
     recipe = share_of if "recipe" not in run else (lambda trainer, batch_idx, num_rows, device: Share(num_rows))
     with mock.patch.object(classifier, "share_of", recipe):
-        trainer.fit(model, data, ckpt_path=folder / resume if resume else None, weights_only=True)
+        if "pairs" in run:
+            model.preprocess.fit(data.training_features())
+            trainer.fit(model, Pairs(data))
+        else:
+            trainer.fit(model, data, ckpt_path=folder / resume if resume else None, weights_only=True)
     found = {f"weights/{name}": whole(value).clone() for name, value in model.state_dict().items()}
     found |= {f"fit/{name}": value.clone() for name, value in trainer.callback_metrics.items()}
     if max_steps == -1:
@@ -140,6 +145,15 @@ def trained(
         trainer.callbacks.append(PredictionFile(folder / output))  # type: ignore[attr-defined]
         trainer.predict(model, data, return_predictions=False)
     return found
+
+
+class Pairs(list[tuple[Tensor, Tensor]]):
+    """This process's features and target of each batch; Lightning takes a plain list for several loaders."""
+
+    def __init__(self, data: TabularDataModule) -> None:
+        rank, num_ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+        rows = [batch[rank::num_ranks] for batch in data.rows["train"].split(BATCH_SIZE)]
+        super().__init__((data.table.features[own], data.table.target[own]) for own in rows)
 
 
 def whole(tensor: Tensor) -> Tensor:

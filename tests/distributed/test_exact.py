@@ -15,7 +15,7 @@ from tests.distributed.runs import RUNS, STEPS, differences, trained, write_tabl
 
 ROUNDING = 1e-12
 EXACT = [name for name in RUNS if name != "mean of means"]
-OF_THREE = ["weighted", "accumulated", "lonely row", "streamed", "few validate"]
+OF_THREE = ["weighted", "accumulated", "lonely row", "streamed", "few validate", "pairs"]
 IN_THE_SECOND_EPOCH = STEPS + 3
 
 
@@ -61,6 +61,7 @@ def three(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # but pairs to train on alone
 @pytest.mark.parametrize("name", EXACT)
 def test_two_processes_end_where_one_does(name: str, folder: Path, two: dict[str, Any]) -> None:
     found = differences(trained(folder, name), two[name])
@@ -68,6 +69,7 @@ def test_two_processes_end_where_one_does(name: str, folder: Path, two: dict[str
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # but pairs to train on alone
 @pytest.mark.parametrize("name", OF_THREE)
 def test_three_processes_end_where_one_does(name: str, folder: Path, three: dict[str, Any]) -> None:
     found = differences(trained(folder, name), three[name])

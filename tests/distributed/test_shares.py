@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from torchnn.tables.table import Table
-from torchnn.training import BinaryClassifier, classifier
+from torchnn.training import BinaryClassifier, TabularDataModule, classifier
 from torchnn.training.batches import BatchLoader
 from torchnn.training.metrics import MeanLoss, evaluation_metrics
 from torchnn.training.resume import sum_of_process
@@ -199,3 +199,12 @@ def test_a_rank_without_held_out_rows_measures_nothing_and_says_nothing() -> Non
     losses.update(torch.tensor(0.0), torch.ones(0, 1))
     losses.update(torch.tensor(2.0), torch.ones(3, 1))
     assert losses.compute() == 2
+
+
+def test_a_batch_smaller_than_the_number_of_ranks_is_remarked_on_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for batch_size, times in ((3, 1), (4, 0)):
+        data = TabularDataModule(batch_size=batch_size)
+        data.trainer = Ranks([[]] * 4).trainer(0)
+        loaders = [data.train_dataloader() for _ in range(2)]
+        assert capsys.readouterr().err.count("is that of all 4 processes together") == times
+        assert len(loaders[0]) == -(-397 // batch_size)

@@ -74,8 +74,7 @@ class TabularDataModule(pl.LightningDataModule):
         batch_size: rows in a training batch, of all processes together; auto for the power of two nearest to a
             hundredth of the training rows, from 32 to 1024.
         stream: read Parquet piece by piece instead of at once; auto does if its numbers would take more than 512 MiB.
-        shuffle_rows: rows of the buffer that shuffles a stream, of all processes together; null for as many as 128 MiB
-            hold, 1,048,576 at most.
+        shuffle_rows: rows of the buffer that shuffles a stream; null for what 128 MiB hold, 1,048,576 at most.
         seed: seed of the split and of the order of the batches; independent of the seed of the weights.
         dataset: name of an embedded data set; breast_cancer is scikit-learn's (569 rows, 30 columns).
         schema: what a trained model knows of its columns; its checkpoint sets it.
@@ -177,7 +176,6 @@ class TabularDataModule(pl.LightningDataModule):
         return self.source.class_counts()
 
     def train_dataloader(self) -> Loader:
-        """Batches of which every process takes its share."""
         return self.source.loader("train", self.batch_size, self.seed, *place(self.trainer))
 
     def val_dataloader(self) -> Loader:
@@ -200,8 +198,7 @@ class TabularDataModule(pl.LightningDataModule):
         return "all" if self.evaluates_all else "test"
 
     def _evaluated(self, part: Part) -> Loader:
-        """Rows in order; as nothing depends on their batches, each process takes large ones."""
-        rank, num_ranks = place(self.trainer)
+        rank, num_ranks = place(self.trainer)  # as nothing depends on the batches, each process takes large ones
         return self.source.loader(part, EVALUATION_BATCH_SIZE * num_ranks, None, rank, num_ranks)
 
     def _in_memory(self, prepared: Prepared) -> DataSource:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -91,6 +92,7 @@ class TableSource:
     def loader(
         self, part: Part, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
     ) -> BatchLoader:
+        remark_on_small_batch(batch_size, num_ranks)
         rows = torch.arange(len(self.table)) if part == "all" else self.rows[part]
         return BatchLoader(self.table, rows, batch_size, shuffle_seed, rank, num_ranks)
 
@@ -118,6 +120,7 @@ class StreamSource:
     def loader(
         self, part: Part, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
     ) -> StreamLoader:
+        remark_on_small_batch(batch_size, num_ranks)
         return StreamLoader(self.stream, part, batch_size, shuffle_seed, rank, num_ranks, self.shuffle_rows)
 
 
@@ -227,6 +230,16 @@ def long_groups(stream: Stream, shuffle_rows: int | None) -> str:
 def remark(sentence: str) -> None:
     """Tell the user something about their table."""
     sys.stderr.write(f"torchnn: {' '.join(sentence.split())}\n")
+
+
+@cache
+def remark_on_small_batch(batch_size: int, num_ranks: int) -> None:
+    """Say, once, that a batch is smaller than the number of processes."""
+    if batch_size < num_ranks:
+        remark(
+            f"--data.batch_size {batch_size} is that of all {num_ranks} processes together, so in each step some have "
+            "no rows: give more."
+        )
 
 
 def description(schema: Schema, num_rows: int, share: float, source: str) -> str:
