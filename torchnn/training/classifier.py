@@ -166,7 +166,7 @@ class BinaryClassifier(Predictor):
 
     def configure_model(self) -> None:
         """Share the network out over the processes under FSDP2: one unit, whose loss is still one pass."""
-        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+        if self._trainer is not None and isinstance(self.trainer.strategy, ModelParallelStrategy):
             shard([self.preprocess, self.network], self.device_mesh)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
