@@ -130,6 +130,8 @@ class TorchnnCLI(CheckpointCLI):
             fail(with_flag(str(error), options(self._parser(self.config.subcommand))))
         if self.checkpoint is not None:
             self._check_same_table()
+        if self.subcommand in ("validate", "test"):
+            self.datamodule.open_target()  # before there is a run folder
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self._get(self.config_init, "trainer")

@@ -262,3 +262,16 @@ def unseen_in(stream: Stream, watch: Watch[Any]) -> dict[str, int]:
             words = {c.name: values_of(raw, c.name, c.kind, stream.schema.missing) for c in columns}
             counts += (encode(words, only) == 0).sum(0).numpy()
     return {column.name: int(count) for column, count in zip(columns, counts, strict=True) if count}
+
+
+def labels_in(stream: Stream, watch: Watch[Any]) -> tuple[int, int]:
+    """Rows of class 0 and of class 1 of a stream with a target.
+
+    Raises:
+        TableError: a target that is missing, or of neither class.
+    """
+    assert stream.target is not None
+    positive = 0
+    for _, raw in stream.files.read(watch(stream.files.pieces, "target"), [stream.target.name]):
+        positive += int(stream.target.read(raw).round().sum(dtype=np.float64))
+    return stream.files.num_rows - positive, positive
