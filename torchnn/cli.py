@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
 from torchnn.cli_checkpoint import CheckpointCLI
-from torchnn.cli_checks import REPORTED, folds_of, judge_in_its_direction, refuse_empty_runs
+from torchnn.cli_checks import REPORTED, check_model, folds_of, judge_in_its_direction, refuse_empty_runs
 from torchnn.cli_errors import INTERRUPTED, cannot_write, fail, options, with_flag
 from torchnn.cli_folds import FoldResult, cross_validate
 from torchnn.cli_parser import OneSentenceParser
@@ -118,6 +118,8 @@ class TorchnnCLI(CheckpointCLI):
         for group in ("early_stopping", "checkpoint"):
             judge_in_its_direction(config, group, self.given)
         self.folds = folds_of(config, self.config.subcommand)
+        if self.checkpoint is None:
+            check_model(config.model.as_dict(), options(self._parser(self.config.subcommand)))
 
     def instantiate_classes(self) -> None:
         if self.folds:
