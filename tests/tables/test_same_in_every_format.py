@@ -146,3 +146,47 @@ def test_a_third_class_of_a_test_is_named_the_same_way(stream: bool, tmp_path: P
         TableError, match=r"row 2 .*target 'y' is 'maybe': correct it, the classes of the model are 'no', 'yes'"
     ):
         list(data.test_dataloader())
+
+
+MORNINGS = pa.array([datetime.datetime(2020, 1, row % 28 + 1, row % 24, row) for row in range(ROWS)])
+
+
+def with_times(path: Path, zoned: bool) -> Path:
+    """A Parquet file of times in Greenwich, whose type says so or does not."""
+    times = MORNINGS.cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC" if zoned else None))
+    pq.write_table(pa.table({"t": times, "y": TARGET}), path)
+    return path
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("zoned", [False, True])
+def test_a_model_that_knows_times_without_a_zone_takes_none_with_one_nor_the_reverse(
+    stream: bool, zoned: bool, tmp_path: Path
+) -> None:
+    """Taken as UTC in silence, local hours would become other hours."""
+    trained = read(with_times(tmp_path / "t.parquet", zoned), stream=stream)
+    assert trained.schema.columns[0].zoned is zoned
+    known: dict[str, Any] = {"part": "all", "schema": trained.plain_schema}
+    read(with_times(tmp_path / "same.parquet", zoned), stream=stream, **known)
+    other = with_times(tmp_path / "other.parquet", not zoned)
+    words = pa.table({"t": [f"2020-01-31 12:00{'' if zoned else 'Z'}", None], "y": [0, 1]})
+    has, had = ("without", "with") if zoned else ("with", "without")
+    sentence = f"column 't' holds times {has} a zone, the model was trained on times {had} a zone: write them as it"
+    with pytest.raises(TableError, match=sentence):
+        read(other, stream=stream, **known)
+    with pytest.raises(TableError, match=sentence):
+        read(words, **known)
+    pq.write_table(words, tmp_path / "words.parquet")
+    with pytest.raises(TableError, match=sentence):
+        list(read(tmp_path / "words.parquet", stream=stream, **known).predict_dataloader())
+    for column in known["schema"]["columns"]:
+        del column["zoned"]  # as in a checkpoint from before
+    assert len(read(other, stream=stream, **known).predict_dataloader()) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_times_with_a_zone_in_one_file_and_without_in_another_are_refused(stream: bool, tmp_path: Path) -> None:
+    files = [str(with_times(tmp_path / f"{zoned}.parquet", zoned)) for zoned in (False, True)]
+    with pytest.raises(TableError, match="column 't' holds ") as caught:
+        read(files, stream=stream)
+    assert "True.parquet" in str(caught.value)

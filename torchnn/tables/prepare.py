@@ -11,7 +11,7 @@ from torchnn.tables.columns import Schema
 from torchnn.tables.encode import encode
 from torchnn.tables.faults import TableError, close_to, quoted, short
 from torchnn.tables.files import RawTable
-from torchnn.tables.kinds import values_of
+from torchnn.tables.kinds import ZONE, has_zone, values_of
 from torchnn.tables.learn import learn_columns
 from torchnn.tables.roles import Roles, check_types, ids_of, usable_columns, weight_of
 from torchnn.tables.split import Parts
@@ -98,6 +98,7 @@ def encode_table(
     else:
         target = Target(np.full(raw.data.num_rows, np.nan, dtype=np.float32), schema.classes)
     columns = {column.name: values_of(raw, column.name, column.kind, schema.missing) for column in schema.columns}
+    check_zones(raw, schema)
     weight, ids = weight_of(raw, weight_column), ids_of(raw, id_column)
     return Table(
         encode(columns, schema), torch.from_numpy(target.values), schema.slots, schema.classes, weight, ids, id_column
@@ -112,6 +113,17 @@ def check_complete(raw: RawTable, schema: Schema) -> None:
             f"{raw.name} lacks column{'s' * bool(lacking[1:])} {quoted(lacking)} that the model was trained on: "
             f"{close_to(lacking[0], raw.data.column_names)}"
         )
+
+
+def check_zones(raw: RawTable, schema: Schema) -> None:
+    """Refuse times with a zone, which are taken as UTC, for a model whose training had none, and the reverse."""
+    for column in schema.columns:
+        zoned = None if column.zoned is None else has_zone(raw.data[column.name], schema.missing)
+        if zoned is not None and zoned != column.zoned:
+            raise TableError(
+                f"{raw.name}, column {short(column.name)} holds times {ZONE[zoned]}, the model was trained on times "
+                f"{ZONE[not zoned]}: write them as it knows them, so that an hour stays the same hour."
+            )
 
 
 def unseen_categories(table: Table, schema: Schema) -> dict[str, int]:
