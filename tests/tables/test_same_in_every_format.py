@@ -190,3 +190,26 @@ def test_times_with_a_zone_in_one_file_and_without_in_another_are_refused(stream
     with pytest.raises(TableError, match="column 't' holds ") as caught:
         read(files, stream=stream)
     assert "True.parquet" in str(caught.value)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_column_that_is_emptier_than_training_saw_it_is_remarked_on(
+    stream: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mean stands for what is missing, and nothing in the answers shows it."""
+    x = [row % 7 + 0.5 for row in range(ROWS)]
+    holes = [None if row % 3 == 0 else row % 5 + 0.5 for row in range(ROWS)]
+    words = [("a", "b")[row % 2] for row in range(ROWS)]
+    trained = read(pa.table({"x": x, "z": holes, "c": words, "y": TARGET}))
+    new = {"x": [None, *x[1:]], "z": pa.nulls(ROWS, pa.float64()), "c": [*words[:-2], None, None]}
+    cases = [
+        (new, ["'x' has no value in 1 of 40 rows, in", "'z' has no value in any of 40", "'c' has no value in 2 of 40"])
+    ]
+    cases += [({"x": x, "z": holes, "c": words}, []), ({"x": [0.5], "z": pa.nulls(1, pa.float64()), "c": ["a"]}, [])]
+    for table, sentences in cases:
+        pq.write_table(pa.table(table), tmp_path / "t.parquet")
+        capsys.readouterr()
+        read(tmp_path / "t.parquet", part="all", schema=trained.plain_schema, stream=stream)
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == len(sentences)
+        assert all(f"column {sentence}" in line for sentence, line in zip(sentences, said, strict=True))

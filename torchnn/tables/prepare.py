@@ -1,6 +1,6 @@
 """From raw rows to numbers: the target, the split, the columns as training rows show them, and the matrix."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,3 +133,30 @@ def unseen_categories(table: Table, schema: Schema) -> dict[str, int]:
         if column.kind == "category" and (unseen := int((table.features[:, slot] == 0).sum())):
             counts[column.name] = unseen
     return counts
+
+
+def missing_values(table: Table, schema: Schema) -> dict[str, int]:
+    """Rows of each column without a value."""
+    first = {column.name: slot for slot, column in reversed(list(enumerate(schema.slot_columns)))}
+    return {name: int(table.features[:, slot].isnan().sum()) for name, slot in first.items()}
+
+
+def more_missing(counts: Mapping[str, int], num_rows: int, schema: Schema) -> Iterator[str]:
+    """A sentence on each column that a model is given without values, as its training did not show it.
+
+    >>> from torchnn.tables.columns import Column
+    >>> seen = Schema((Column("x", "number"), Column("z", "number", missing=True)))
+    >>> list(more_missing({"x": 1, "z": 3}, 4, seen))
+    ["column 'x' has no value in 1 of 4 rows, in training it always had one."]
+    >>> list(more_missing({"x": 0, "z": 4}, 4, seen))
+    ["column 'z' has no value in any of 4 rows."]
+    """
+    for column in schema.columns:
+        count = counts.get(column.name, 0)
+        if count and not column.missing:
+            yield (
+                f"column {short(column.name)} has no value in {count:,} of {num_rows:,} rows, in training it always "
+                "had one."
+            )
+        elif count == num_rows > 1:
+            yield f"column {short(column.name)} has no value in any of {num_rows:,} rows."

@@ -18,7 +18,7 @@ from torchnn.tables.faults import TableError
 from torchnn.tables.files import RawTable, stamp
 from torchnn.tables.kinds import kind_of_type
 from torchnn.tables.parquet import ParquetFiles, are_parquet
-from torchnn.tables.prepare import Prepared, encode_table, unseen_categories
+from torchnn.tables.prepare import Prepared, encode_table, missing_values, more_missing, unseen_categories
 from torchnn.tables.roles import Roles
 from torchnn.tables.splitting import Splitting
 from torchnn.tables.stream import Stream, labels_in, open_stream, open_trained, unseen_in
@@ -209,6 +209,8 @@ def trained_table(raw: RawTable, schema: Schema, roles: Roles, with_target: bool
     else:
         for name, count in unseen_categories(table, schema).items():
             remark(UNSEEN.format(name=name, count=count, rows=len(table)))
+        for sentence in more_missing(missing_values(table, schema), len(table), schema):
+            remark(sentence)
     return Prepared(table, schema, {})
 
 
@@ -225,6 +227,8 @@ def trained_stream(files: ParquetFiles, schema: Schema, roles: Roles, with_targe
     else:
         for name, count in unseen_in(stream, watched).items():
             remark(UNSEEN.format(name=name, count=count, rows=files.num_rows))
+        for sentence in more_missing(files.nulls(), files.num_rows, schema):
+            remark(sentence)
     return StreamSource(stream)
 
 
