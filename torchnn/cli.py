@@ -117,7 +117,7 @@ class TorchnnCLI(CheckpointCLI):
         refuse_empty_runs(config, self.config.subcommand)
         for group in ("early_stopping", "checkpoint"):
             judge_in_its_direction(config, group, self.given)
-        self.folds = folds_of(config, self.config.subcommand)
+        self.folds = folds_of(config, self.config.subcommand, self.given)
         if self.checkpoint is None:
             check_model(config.model.as_dict(), options(self._parser(self.config.subcommand)))
 

@@ -1,7 +1,7 @@
 """Commands that would train, judge or report nothing, or keep the worst: refused before anything is read."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -63,12 +63,17 @@ def judge_in_its_direction(config: Any, group: str, given: Iterable[str]) -> Non
     config[group].mode = better
 
 
-def folds_of(config: Any, subcommand: str) -> int:
+def folds_of(config: Any, subcommand: str, given: Collection[str]) -> int:
     """How many runs the command stands for: those of a cross-validation, 0 for one run."""
-    if subcommand != "fit" or config.data.fold is not None or config.data.folds < 2:
+    if subcommand != "fit" or config.data.folds < 2:
         return 0
-    if config.get("ckpt_path"):
-        fail("--ckpt_path goes on with the run of one fold: give its --data.fold too.")
+    if config.get("ckpt_path") and "data.folds" in given and "data.fold" not in given:
+        fail(
+            f"--ckpt_path goes on with the run of one fold: give its --data.fold {config.data.fold} too, then run each "
+            "fold that is left by its own --data.fold, without --ckpt_path."
+        )
+    if config.data.fold is not None:
+        return 0
     if config.trainer.devices not in ("auto", 1, "1") and "WORLD_SIZE" not in os.environ:
         fail("--data.folds runs in one process, or in those of torchrun: leave out --trainer.devices.")
     return int(config.data.folds)
