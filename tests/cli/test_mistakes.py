@@ -157,6 +157,7 @@ def test_ctrl_c_says_how_to_continue_and_keeps_the_checkpoint(tmp_path: Path) ->
         (["test"], "test_step", "interrupted; start torchnn test again."),
         (["validate"], "validation_step", "interrupted; start torchnn validate again."),
         (["predict", "--output", "o.csv"], "predict_step", "interrupted; start torchnn predict again."),
+        (["export", "m.onnx"], "load", "interrupted; start torchnn export again."),
     ],
 )
 def test_an_interruption_says_how_to_go_on_from_the_stage_that_it_met(
@@ -173,4 +174,4 @@ def test_an_interruption_says_how_to_go_on_from_the_stage_that_it_met(
         main(words)
     assert stop.value.code == 130
     assert f"torchnn: {sentence}" in capsys.readouterr().err
-    assert not list(Path().glob("*o.csv*"))
+    assert not [*Path().glob("*o.csv*"), *Path().glob("*m.onnx*")]
