@@ -28,13 +28,7 @@ from torchnn.ranks.place import launched
 from torchnn.ranks.restart import names_of_job
 from torchnn.tables import TableError
 from torchnn.training.atomic import AtomicCheckpointIO, CheckpointWriteError
-from torchnn.training.callbacks import (
-    LearningCurve,
-    StopOnNaN,
-    TrainingDivergedError,
-    last_checkpoint,
-    run_folder,
-)
+from torchnn.training.callbacks import LearningCurve, StopOnNaN, TrainingDivergedError, last_checkpoint, run_folder
 from torchnn.training.checkpoints import CheckpointError
 from torchnn.training.classifier import BinaryClassifier
 from torchnn.training.data import TabularDataModule

@@ -192,11 +192,7 @@ class TabularDataModule(pl.LightningDataModule):
         return self._evaluated(self.evaluated)
 
     def open_target(self) -> None:
-        """Read the target of a table that was not trained on, which a test needs, but predictions do not.
-
-        Raises:
-            TableError: a fault of the target, or rows of one class only.
-        """
+        """Read the target of a table that was not trained on, which predictions have no need of; one class is refused."""
         if self.read_target is not None:
             self.source, self.read_target = self.read_target(), None
 
