@@ -192,7 +192,7 @@ class TabularDataModule(pl.LightningDataModule):
         return self._evaluated(self.evaluated)
 
     def open_target(self) -> None:
-        """Read the target of a table that was not trained on, which predictions have no need of; one class is refused."""
+        """Read the target of a table that was not trained on, which predictions do not need; refuse one class."""
         if self.read_target is not None:
             self.source, self.read_target = self.read_target(), None
 
