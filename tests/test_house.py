@@ -23,10 +23,10 @@ FLOORS = [
         "ranks",
     ),
     *(
+        "cli_resume",
         "cli_checks",
         "cli_folds",
         "cli_parser",
-        "cli_resume",
         "cli_checkpoint",
         "cli_explain",
         "cli_export",

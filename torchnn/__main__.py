@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """`torchnn.cli.main`; an interruption while its libraries are still being imported prints no traceback either."""
+    """`torchnn.cli.main`; an interruption outside of a Trainer (imports, an export) prints no traceback either."""
     words = sys.argv[1:] if args is None else list(args)
     try:
         if words[:1] == ["check"]:  # without Lightning, which it has no use for
@@ -24,7 +24,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
         run(args)
     except KeyboardInterrupt:
-        sys.stderr.write("torchnn: interrupted before anything was started.\n")
+        sys.stderr.write(f"torchnn: interrupted; start {' '.join(['torchnn', *words[:1]])} again.\n")
         sys.exit(130)
 
 

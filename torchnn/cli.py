@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
 from torchnn.cli_checkpoint import CheckpointCLI
-from torchnn.cli_checks import REPORTED, folds_of, judge_in_its_direction, refuse_empty_runs
+from torchnn.cli_checks import REPORTED, check_model, folds_of, judge_in_its_direction, refuse_empty_runs
 from torchnn.cli_errors import INTERRUPTED, cannot_write, fail, options, with_flag
 from torchnn.cli_folds import FoldResult, cross_validate
 from torchnn.cli_parser import OneSentenceParser
@@ -28,13 +28,7 @@ from torchnn.ranks.place import launched
 from torchnn.ranks.restart import names_of_job
 from torchnn.tables import TableError
 from torchnn.training.atomic import AtomicCheckpointIO, CheckpointWriteError
-from torchnn.training.callbacks import (
-    LearningCurve,
-    StopOnNaN,
-    TrainingDivergedError,
-    last_checkpoint,
-    run_folder,
-)
+from torchnn.training.callbacks import LearningCurve, StopOnNaN, TrainingDivergedError, last_checkpoint, run_folder
 from torchnn.training.checkpoints import CheckpointError
 from torchnn.training.classifier import BinaryClassifier
 from torchnn.training.data import TabularDataModule
@@ -117,7 +111,9 @@ class TorchnnCLI(CheckpointCLI):
         refuse_empty_runs(config, self.config.subcommand)
         for group in ("early_stopping", "checkpoint"):
             judge_in_its_direction(config, group, self.given)
-        self.folds = folds_of(config, self.config.subcommand)
+        self.folds = folds_of(config, self.config.subcommand, self.given)
+        if self.checkpoint is None:
+            check_model(config.model.as_dict(), options(self._parser(self.config.subcommand)))
 
     def instantiate_classes(self) -> None:
         if self.folds:
@@ -130,6 +126,8 @@ class TorchnnCLI(CheckpointCLI):
             fail(with_flag(str(error), options(self._parser(self.config.subcommand))))
         if self.checkpoint is not None:
             self._check_same_table()
+        if self.subcommand in ("validate", "test"):
+            self.datamodule.open_target()  # before there is a run folder
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self._get(self.config_init, "trainer")

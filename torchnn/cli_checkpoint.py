@@ -56,6 +56,8 @@ class CheckpointCLI(LightningCLI):
             config.data.part = "all"  # nothing of it was trained on, so nothing has to be left out
         if subcommand == "fit":
             self._take_settings(self.checkpoint, path)
+        if self.remark is not None and config.data.fold is not None and "data.fold" not in self.given:
+            self.remark += f", the run of --data.fold {config.data.fold} alone"
 
     def _find_checkpoint(self) -> str:
         """The checkpoint that this call starts from, nothing for none."""

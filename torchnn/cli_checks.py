@@ -1,10 +1,14 @@
 """Commands that would train, judge or report nothing, or keep the worst: refused before anything is read."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from torchnn.cli_errors import fail
+import torch
+
+from torchnn.cli_errors import fail, with_flag
+from torchnn.cli_resume import DATA_DECIDES
+from torchnn.training.classifier import BinaryClassifier
 
 REPORTED = ("accuracy", "auroc", "log_loss", "average_precision", "f1", "calibration_error")
 MONITORED = ("val_loss", "train_loss", *(f"val_{name}" for name in REPORTED))
@@ -23,6 +27,21 @@ def refuse_empty_runs(config: Any, subcommand: str) -> None:
     for stage in STAGES[subcommand]:
         if config.trainer[f"limit_{stage}_batches"] == 0:
             fail(f"--trainer.limit_{stage}_batches 0 leaves nothing to {subcommand}: give 1 or more.")
+
+
+def check_model(arguments: Mapping[str, Any], known: list[str]) -> None:
+    """Fail for wrong arguments of the model before minutes of reading a table; one column serves as well as any.
+
+    Args:
+        arguments: of `BinaryClassifier`, those that the data decide among them or not.
+        known: the flags of the command.
+    """
+    given = {name: value for name, value in arguments.items() if name not in DATA_DECIDES.values()}
+    with torch.random.fork_rng(devices=[]):  # the weights to come are those that the seed gives
+        try:
+            BinaryClassifier(in_features=1, **given)
+        except ValueError as error:
+            fail(with_flag(str(error), known))
 
 
 def judge_in_its_direction(config: Any, group: str, given: Iterable[str]) -> None:
@@ -44,12 +63,17 @@ def judge_in_its_direction(config: Any, group: str, given: Iterable[str]) -> Non
     config[group].mode = better
 
 
-def folds_of(config: Any, subcommand: str) -> int:
+def folds_of(config: Any, subcommand: str, given: Collection[str]) -> int:
     """How many runs the command stands for: those of a cross-validation, 0 for one run."""
-    if subcommand != "fit" or config.data.fold is not None or config.data.folds < 2:
+    if subcommand != "fit" or config.data.folds < 2:
         return 0
-    if config.get("ckpt_path"):
-        fail("--ckpt_path goes on with the run of one fold: give its --data.fold too.")
+    if config.get("ckpt_path") and "data.folds" in given and "data.fold" not in given:
+        fail(
+            f"--ckpt_path goes on with the run of one fold: give its --data.fold {config.data.fold} too, then run each "
+            "fold that is left by its own --data.fold, without --ckpt_path."
+        )
+    if config.data.fold is not None:
+        return 0
     if config.trainer.devices not in ("auto", 1, "1") and "WORLD_SIZE" not in os.environ:
         fail("--data.folds runs in one process, or in those of torchrun: leave out --trainer.devices.")
     return int(config.data.folds)

@@ -47,3 +47,17 @@ def test_folds_that_are_none_are_refused(
 ) -> None:
     assert sentence in refused(["fit", *words], capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cross_validation_does_not_silently_go_on_as_one_fold(capsys: pytest.CaptureFixture[str]) -> None:
+    """Killed in its second fold, it would end with the figures of that fold alone."""
+    folds = ["--data.folds", "3"]
+    main(["fit", *SHORT, *folds, "--data.fold", "1"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *SHORT, *folds, "--ckpt_path", "last"])
+    assert stop.value.code == 2
+    assert "goes on with the run of one fold: give its --data.fold 1 too, then run each" in capsys.readouterr().err
+    for words in ([*folds, "--data.fold", "1"], []):
+        main(["fit", "--trainer.max_epochs", "3", "--ckpt_path", "last", *words])
+        assert ("last.ckpt, the run of --data.fold 1 alone\n" in capsys.readouterr().err) == (not words)

@@ -86,6 +86,13 @@ def test_a_mistake_is_answered_in_one_sentence(
     assert list(tmp_path.iterdir()) == [], "a refused command left something behind"
 
 
+@pytest.mark.parametrize("words", [["--model.activation", "softmax"], ["--model.lr", "-1"], ["--data.folds", "3"]])
+def test_a_wrong_model_is_refused_before_a_table_is_read(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = ["--model.hidden_sizes", "[0]"] if words[0] == "--data.folds" else []
+    sentence = refused(["fit", "--data.path", "none.csv", "--data.target", "y", *words, *wrong], capsys)
+    assert (wrong or words)[0] in sentence
+
+
 def test_a_flag_that_contradicts_the_checkpoint_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     main(["fit", *SHORT, "--model.hidden_sizes", "[5]"])
     capsys.readouterr()
@@ -150,6 +157,7 @@ def test_ctrl_c_says_how_to_continue_and_keeps_the_checkpoint(tmp_path: Path) ->
         (["test"], "test_step", "interrupted; start torchnn test again."),
         (["validate"], "validation_step", "interrupted; start torchnn validate again."),
         (["predict", "--output", "o.csv"], "predict_step", "interrupted; start torchnn predict again."),
+        (["export", "m.onnx"], "load", "interrupted; start torchnn export again."),
     ],
 )
 def test_an_interruption_says_how_to_go_on_from_the_stage_that_it_met(
@@ -166,4 +174,4 @@ def test_an_interruption_says_how_to_go_on_from_the_stage_that_it_met(
         main(words)
     assert stop.value.code == 130
     assert f"torchnn: {sentence}" in capsys.readouterr().err
-    assert not list(Path().glob("*o.csv*"))
+    assert not [*Path().glob("*o.csv*"), *Path().glob("*m.onnx*")]

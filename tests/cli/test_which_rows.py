@@ -89,15 +89,42 @@ def test_a_checkpoint_that_does_not_describe_its_table_is_refused(
     assert not Path("m.onnx").exists()
 
 
-@pytest.mark.parametrize("rows", [1, 2, 9])
-def test_rows_of_one_class_are_no_test(
-    rows: int, trained: dict[str, float], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("command", ["validate", "test"])
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("1", "new.{}: all {} rows are of class '1', so that there is nothing to tell apart: give rows of both"),
+        ("2", "target 'y' is '2': correct it, the classes of the model are '0', '1'."),
+    ],
+)
+@pytest.mark.parametrize(("rows", "suffix"), [(1, "csv"), (9, "csv"), (9, "parquet")])
+def test_rows_that_cannot_judge_are_refused_before_there_is_a_run_folder(
+    command: str,
+    target: str,
+    sentence: str,
+    rows: int,
+    suffix: str,
+    trained: dict[str, float],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """There is no AUROC of them, which torchmetrics gives as 0."""
-    Path("new.csv").write_text(text(lines(lambda row: f"{row},red,1", rows=rows)))
-    with pytest.raises(SystemExit) as stop, pytest.warns(UserWarning, match="No negative samples"):
-        main(["test", "--data.path", "new.csv"])
+    """There is no AUROC of one class, which torchmetrics gives as 0."""
+    Path("new.csv").write_text(text(lines(lambda row: f"{row},red,{target}", rows=rows)))
+    pq.write_table(pacsv.read_csv("new.csv"), "new.parquet")
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--data.path", f"new.{suffix}", "--data.stream", str(suffix == "parquet").lower()])
     assert stop.value.code == 2
     streams = capsys.readouterr()
-    assert f"all {rows} rows of the test are of class '1', so that there is nothing to tell apart" in streams.err
-    assert streams.out == ""
+    assert sentence.format(suffix, rows) in streams.err
+    assert (streams.err.count("\n"), streams.out) == (2, "")  # the other line names the checkpoint
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_part_of_a_test_that_is_of_one_class_is_refused(
+    trained: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("new.csv").write_text(text(lines(lambda row: f"{row % 7},red,{row // 4096}", rows=4100)))
+    with pytest.raises(SystemExit) as stop, pytest.warns(UserWarning, match="No positive samples"):
+        main(["test", "--data.path", "new.csv", "--trainer.limit_test_batches", "1"])
+    assert stop.value.code == 2
+    assert "the test: all 4,096 rows are of class '0', so that" in capsys.readouterr().err

@@ -1,7 +1,6 @@
 """The benchmark: what it calls noise, which gradients it refuses, and what it writes."""
 
 import csv
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,14 +58,6 @@ def gradients(contender: Contender) -> list[torch.Tensor]:
     contender.step()
     assert contender.gradients is not None
     return contender.gradients()
-
-
-@pytest.fixture(autouse=True)
-def _threads_put_back() -> Iterator[None]:
-    """The command sets its number of threads for the whole process."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import csv
 import datetime
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +17,6 @@ from experiments.quality.encode import encode
 from experiments.quality.judge import Difference, Score, difference, reaches_logistic, reaches_network, splits_of
 from experiments.quality.peers import BOOSTING, LOGISTIC, NETWORKS
 from experiments.quality.report import OURS, summary, write
-
-
-@pytest.fixture(autouse=True)
-def _threads_put_back() -> Iterator[None]:
-    """The command sets its number of threads for the whole process."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

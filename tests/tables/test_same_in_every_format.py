@@ -146,3 +146,70 @@ def test_a_third_class_of_a_test_is_named_the_same_way(stream: bool, tmp_path: P
         TableError, match=r"row 2 .*target 'y' is 'maybe': correct it, the classes of the model are 'no', 'yes'"
     ):
         list(data.test_dataloader())
+
+
+MORNINGS = pa.array([datetime.datetime(2020, 1, row % 28 + 1, row % 24, row) for row in range(ROWS)])
+
+
+def with_times(path: Path, zoned: bool) -> Path:
+    """A Parquet file of times in Greenwich, whose type says so or does not."""
+    times = MORNINGS.cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC" if zoned else None))
+    pq.write_table(pa.table({"t": times, "y": TARGET}), path)
+    return path
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("zoned", [False, True])
+def test_a_model_that_knows_times_without_a_zone_takes_none_with_one_nor_the_reverse(
+    stream: bool, zoned: bool, tmp_path: Path
+) -> None:
+    """Taken as UTC in silence, local hours would become other hours."""
+    trained = read(with_times(tmp_path / "t.parquet", zoned), stream=stream)
+    assert trained.schema.columns[0].zoned is zoned
+    known: dict[str, Any] = {"part": "all", "schema": trained.plain_schema}
+    read(with_times(tmp_path / "same.parquet", zoned), stream=stream, **known)
+    other = with_times(tmp_path / "other.parquet", not zoned)
+    words = pa.table({"t": [f"2020-01-31 12:00{'' if zoned else 'Z'}", None], "y": [0, 1]})
+    has, had = ("without", "with") if zoned else ("with", "without")
+    sentence = f"column 't' holds times {has} a zone, the model was trained on times {had} a zone: write them as it"
+    with pytest.raises(TableError, match=sentence):
+        read(other, stream=stream, **known)
+    with pytest.raises(TableError, match=sentence):
+        read(words, **known)
+    pq.write_table(words, tmp_path / "words.parquet")
+    with pytest.raises(TableError, match=sentence):
+        list(read(tmp_path / "words.parquet", stream=stream, **known).predict_dataloader())
+    for column in known["schema"]["columns"]:
+        del column["zoned"]  # as in a checkpoint from before
+    assert len(read(other, stream=stream, **known).predict_dataloader()) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_times_with_a_zone_in_one_file_and_without_in_another_are_refused(stream: bool, tmp_path: Path) -> None:
+    files = [str(with_times(tmp_path / f"{zoned}.parquet", zoned)) for zoned in (False, True)]
+    with pytest.raises(TableError, match="column 't' holds ") as caught:
+        read(files, stream=stream)
+    assert "True.parquet" in str(caught.value)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_column_that_is_emptier_than_training_saw_it_is_remarked_on(
+    stream: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mean stands for what is missing, and nothing in the answers shows it."""
+    x = [row % 7 + 0.5 for row in range(ROWS)]
+    holes = [None if row % 3 == 0 else row % 5 + 0.5 for row in range(ROWS)]
+    words = [("a", "b")[row % 2] for row in range(ROWS)]
+    trained = read(pa.table({"x": x, "z": holes, "c": words, "y": TARGET}))
+    new = {"x": [None, *x[1:]], "z": pa.nulls(ROWS, pa.float64()), "c": [*words[:-2], None, None]}
+    cases = [
+        (new, ["'x' has no value in 1 of 40 rows, in", "'z' has no value in any of 40", "'c' has no value in 2 of 40"])
+    ]
+    cases += [({"x": x, "z": holes, "c": words}, []), ({"x": [0.5], "z": pa.nulls(1, pa.float64()), "c": ["a"]}, [])]
+    for table, sentences in cases:
+        pq.write_table(pa.table(table), tmp_path / "t.parquet")
+        capsys.readouterr()
+        read(tmp_path / "t.parquet", part="all", schema=trained.plain_schema, stream=stream)
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == len(sentences)
+        assert all(f"column {sentence}" in line for sentence, line in zip(sentences, said, strict=True))

@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from torchnn.tables.faults import TableError
@@ -24,6 +24,8 @@ class Column:
         values: of a category: what training has seen more than once, in the order of the codes 1, 2, …; 0 is any other.
         missing: whether training has seen a missing value, so that missing is something to learn from.
         parts: of a time: those of `TIME_PARTS` that differ between rows.
+        zoned: of a time: whether it has a zone; None if nothing tells, as in a checkpoint without this entry, whose
+            model takes both.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Column:
     values: tuple[str, ...] = ()
     missing: bool = False
     parts: tuple[str, ...] = ()
+    zoned: bool | None = field(default=None, compare=False)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -42,7 +45,7 @@ class Column:
         return tuple(f"{self.name} {part}" for part in self.parts) if self.kind == "time" else (self.name,)
 
     def as_plain(self) -> dict[str, Any]:
-        """Strings, lists and booleans only, for a checkpoint."""
+        """Strings, lists, booleans and None only, for a checkpoint."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
@@ -75,7 +78,7 @@ class Schema:
         return tuple(column for column in self.columns for _ in column.slots)
 
     def as_plain(self) -> dict[str, Any]:
-        """Strings, lists and booleans only, for a checkpoint; `from_plain` reads it.
+        """Strings, lists, booleans and None only, for a checkpoint; `from_plain` reads it.
 
         >>> schema = Schema((Column("age", "number"), Column("job", "category", ("cook", "smith"))), "late")
         >>> Schema.from_plain(schema.as_plain()) == schema
@@ -110,15 +113,16 @@ class Schema:
 
 def _column(plain: Mapping[str, Any]) -> Column:
     kind, parts, values = plain["kind"], tuple(plain["parts"]), tuple(plain["values"])
+    zoned = None if plain.get("zoned") is None else bool(plain["zoned"])
     if kind not in KINDS or not set(parts) <= set(TIME_PARTS) or not all(isinstance(value, str) for value in values):
         raise ValueError(f"column {plain['name']!r}")
-    return Column(str(plain["name"]), kind, values, bool(plain["missing"]), parts)
+    return Column(str(plain["name"]), kind, values, bool(plain["missing"]), parts, zoned)
 
 
 def of_numbers(names: Sequence[str], target: str, classes: tuple[str, str]) -> Schema:
     """The schema of a table that holds numbers only.
 
     >>> of_numbers(["x"], "y", ("no", "yes")).columns
-    (Column(name='x', kind='number', values=(), missing=False, parts=()),)
+    (Column(name='x', kind='number', values=(), missing=False, parts=(), zoned=None),)
     """
     return Schema(tuple(Column(name, "number") for name in names), target, classes)

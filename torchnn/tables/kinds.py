@@ -15,6 +15,7 @@ NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 WHOLE = r"^([+-]?\d+)\.0$"
 SLASHED_DATE = r"^(\d{1,2}[/.]\d{1,2}[/.](\d{4}|\d{2})|\d{4}[/.]\d{1,2}[/.]\d{1,2})([ T].*)?$"
 ZONED = r"[T ].*(Z|[+-]\d{2}(:?\d{2})?)$"
+ZONE = {True: "with a zone", False: "without a zone"}
 LARGEST = 1e100  # beyond it a square is no float64 any more
 SECONDS = 1e6  # microseconds in a second, the unit of a duration
 TRUE, FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
@@ -195,6 +196,20 @@ def _times(raw: RawTable, name: str, column: Any, missing: tuple[str, ...]) -> n
     zone = kind.tz if pa.types.is_timestamp(kind) else None
     micros = _floats(pc.cast(_in_micros(column, pa.timestamp("us", zone)), pa.int64()))
     return _without(micros, _times_among(missing))
+
+
+def has_zone(column: Any, missing: tuple[str, ...]) -> bool | None:
+    """Whether the times of a column have a zone; None if it holds none.
+
+    >>> has_zone(pa.array(["2020-01-31T12:00Z", None]), ()), has_zone(pa.array([None], pa.timestamp("us")), ())
+    (True, False)
+    """
+    if pa.types.is_timestamp(column.type):
+        return column.type.tz is not None
+    if (kind := kind_of_type(column.type)) != "category":
+        return False if kind == "time" else None
+    words = as_text(column, missing)
+    return pc.any(pc.match_substring_regex(words, ZONED)).as_py()  # type: ignore[no-any-return]
 
 
 def _in_micros(column: Any, kind: pa.DataType) -> Any:

@@ -8,10 +8,10 @@ import pyarrow as pa
 from torch import Tensor
 
 from torchnn.tables.columns import Schema
-from torchnn.tables.faults import short
+from torchnn.tables.faults import TableError, short
 from torchnn.tables.files import RawTable
 from torchnn.tables.infer import kinds_of
-from torchnn.tables.kinds import values_of
+from torchnn.tables.kinds import ZONE, has_zone, values_of
 from torchnn.tables.profile import Profile, schema_of
 from torchnn.tables.roles import Roles
 
@@ -41,6 +41,7 @@ def learn_columns(
     values = {name: values_of(raw, name, profile.kind, roles.missing) for name, profile in profiles.items()}
     for name, profile in profiles.items():
         profile.update(taken(values[name], rows))
+        note_zone(raw, profile, roles.missing)
     limits = roles.keep, roles.max_categories
     return schema_of(profiles, *limits, roles.target, classes, roles.missing, raw.name, remark), values
 
@@ -55,6 +56,25 @@ def new_profiles(raw: RawTable, names: list[str], roles: Roles, remark: Callable
             kind = raw.data.schema.field(name).type
             remark(f"column {short(name)} holds {kind}, which no network takes: dropped; write it as numbers or words.")
     return {name: Profile(name, kinds[name]) for name in names if kinds[name]}
+
+
+def note_zone(raw: RawTable, profile: Profile, missing: tuple[str, ...]) -> None:
+    """Let the profile of a time know whether it has a zone.
+
+    Raises:
+        TableError: some of its rows have one, others have not.
+    """
+    if profile.kind != "time":
+        return
+    zoned = has_zone(raw.data[profile.name], missing)
+    if zoned is None:
+        return
+    if profile.zoned is not None and profile.zoned != zoned:
+        raise TableError(
+            f"{raw.name}, column {short(profile.name)} holds times {ZONE[zoned]}, others of the table are "
+            f"{ZONE[not zoned]}: write all of them alike."
+        )
+    profile.zoned = zoned
 
 
 def taken(values: Any, rows: Tensor) -> Any:

@@ -1,6 +1,7 @@
 """Parquet files read piece by piece, so that no more of a table is in memory than is being looked at."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,6 +106,16 @@ class ParquetFiles:
     def described(self) -> RawTable:
         """The columns without their rows, to ask for names and types."""
         return RawTable(self.schema.empty_table(), self.sources)
+
+    def nulls(self) -> Counter[str]:
+        """Rows of each column that are null, as far as the metadata tell; NaN and words for missing are not counted."""
+        counts: Counter[str] = Counter()
+        for meta in self.metadata:
+            for group in map(meta.row_group, range(meta.num_row_groups)):
+                for column in map(group.column, range(meta.num_columns)):
+                    known = column.statistics is not None and column.statistics.has_null_count
+                    counts[column.path_in_schema] += column.statistics.null_count if known else 0
+        return counts
 
     def fingerprint(self) -> str:
         """That of the contents, the same as when the files are read at once."""

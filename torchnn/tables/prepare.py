@@ -1,6 +1,6 @@
 """From raw rows to numbers: the target, the split, the columns as training rows show them, and the matrix."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from torchnn.tables.columns import Schema
 from torchnn.tables.encode import encode
 from torchnn.tables.faults import TableError, close_to, quoted, short
 from torchnn.tables.files import RawTable
-from torchnn.tables.kinds import values_of
+from torchnn.tables.kinds import ZONE, has_zone, values_of
 from torchnn.tables.learn import learn_columns
 from torchnn.tables.roles import Roles, check_types, ids_of, usable_columns, weight_of
 from torchnn.tables.split import Parts
@@ -98,6 +98,7 @@ def encode_table(
     else:
         target = Target(np.full(raw.data.num_rows, np.nan, dtype=np.float32), schema.classes)
     columns = {column.name: values_of(raw, column.name, column.kind, schema.missing) for column in schema.columns}
+    check_zones(raw, schema)
     weight, ids = weight_of(raw, weight_column), ids_of(raw, id_column)
     return Table(
         encode(columns, schema), torch.from_numpy(target.values), schema.slots, schema.classes, weight, ids, id_column
@@ -114,6 +115,17 @@ def check_complete(raw: RawTable, schema: Schema) -> None:
         )
 
 
+def check_zones(raw: RawTable, schema: Schema) -> None:
+    """Refuse times with a zone, which are taken as UTC, for a model whose training had none, and the reverse."""
+    for column in schema.columns:
+        zoned = None if column.zoned is None else has_zone(raw.data[column.name], schema.missing)
+        if zoned is not None and zoned != column.zoned:
+            raise TableError(
+                f"{raw.name}, column {short(column.name)} holds times {ZONE[zoned]}, the model was trained on times "
+                f"{ZONE[not zoned]}: write them as it knows them, so that an hour stays the same hour."
+            )
+
+
 def unseen_categories(table: Table, schema: Schema) -> dict[str, int]:
     """Rows of each category column whose value training has not seen; only columns that have any."""
     counts = {}
@@ -121,3 +133,30 @@ def unseen_categories(table: Table, schema: Schema) -> dict[str, int]:
         if column.kind == "category" and (unseen := int((table.features[:, slot] == 0).sum())):
             counts[column.name] = unseen
     return counts
+
+
+def missing_values(table: Table, schema: Schema) -> dict[str, int]:
+    """Rows of each column without a value."""
+    first = {column.name: slot for slot, column in reversed(list(enumerate(schema.slot_columns)))}
+    return {name: int(table.features[:, slot].isnan().sum()) for name, slot in first.items()}
+
+
+def more_missing(counts: Mapping[str, int], num_rows: int, schema: Schema) -> Iterator[str]:
+    """A sentence on each column that a model is given without values, as its training did not show it.
+
+    >>> from torchnn.tables.columns import Column
+    >>> seen = Schema((Column("x", "number"), Column("z", "number", missing=True)))
+    >>> list(more_missing({"x": 1, "z": 3}, 4, seen))
+    ["column 'x' has no value in 1 of 4 rows, in training it always had one."]
+    >>> list(more_missing({"x": 0, "z": 4}, 4, seen))
+    ["column 'z' has no value in any of 4 rows."]
+    """
+    for column in schema.columns:
+        count = counts.get(column.name, 0)
+        if count and not column.missing:
+            yield (
+                f"column {short(column.name)} has no value in {count:,} of {num_rows:,} rows, in training it always "
+                "had one."
+            )
+        elif count == num_rows > 1:
+            yield f"column {short(column.name)} has no value in any of {num_rows:,} rows."

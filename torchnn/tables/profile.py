@@ -41,6 +41,7 @@ class Profile:
     whole: bool = True
     repeats: bool = False
     dated: bool = True
+    zoned: bool | None = None  # of times
 
     def update(self, values: Any) -> None:
         """Look at some rows: words of a category, else float64 with NaN for missing."""
@@ -118,7 +119,12 @@ class Profile:
         if self.kind == "time":
             varies = [self.low is None or low != high for low, high in zip(self.low, self.high, strict=True)]
             return Column(
-                self.name, "time", (), missing, tuple(p for p, v in zip(TIME_PARTS, varies, strict=True) if v)
+                self.name,
+                "time",
+                (),
+                missing,
+                tuple(p for p, v in zip(TIME_PARTS, varies, strict=True) if v),
+                self.zoned,
             )
         return Column(self.name, "boolean" if self.kind == "boolean" else "number", (), missing)
 

@@ -12,9 +12,9 @@ from torchnn.tables.columns import Schema
 from torchnn.tables.encode import encode
 from torchnn.tables.faults import TableError
 from torchnn.tables.kinds import values_of
-from torchnn.tables.learn import new_profiles
+from torchnn.tables.learn import new_profiles, note_zone
 from torchnn.tables.parquet import ParquetFiles, Piece, RawPiece
-from torchnn.tables.prepare import check_complete
+from torchnn.tables.prepare import check_complete, check_zones
 from torchnn.tables.profile import Profile, schema_of
 from torchnn.tables.roles import Roles, check_types, ids_of, usable_columns, weight_of
 from torchnn.tables.split import too_small
@@ -87,6 +87,7 @@ class Stream:
 
     def _encoded(self, raw: RawPiece, ids: bool) -> Table:
         columns = {c.name: values_of(raw, c.name, c.kind, self.schema.missing) for c in self.schema.columns}
+        check_zones(raw, self.schema)
         num_rows = raw.data.num_rows
         target = np.full(num_rows, np.nan, dtype=np.float32) if self.target is None else self.target.read(raw)
         weight = weight_of(raw, self.weight_column, may_be_zero=True)
@@ -204,6 +205,7 @@ class _Look:
             values = values_of(raw, name, profile.kind, self.roles.missing)
             kept = values[training] if isinstance(values, np.ndarray) else values.filter(pa.array(training))
             profile.update(kept)
+            note_zone(raw, profile, self.roles.missing)
 
 
 def _splitter(
@@ -239,6 +241,7 @@ def open_trained(
     """
     whole = files.described()
     check_complete(whole, schema)
+    check_zones(whole, schema)
     weight_of(whole, weight_column, may_be_zero=True)  # of no rows: whether it is there
     ids_of(whole, id_column)
     target = None
@@ -262,3 +265,16 @@ def unseen_in(stream: Stream, watch: Watch[Any]) -> dict[str, int]:
             words = {c.name: values_of(raw, c.name, c.kind, stream.schema.missing) for c in columns}
             counts += (encode(words, only) == 0).sum(0).numpy()
     return {column.name: int(count) for column, count in zip(columns, counts, strict=True) if count}
+
+
+def labels_in(stream: Stream, watch: Watch[Any]) -> tuple[int, int]:
+    """Rows of class 0 and of class 1 of a stream with a target.
+
+    Raises:
+        TableError: a target that is missing, or of neither class.
+    """
+    assert stream.target is not None
+    positive = 0
+    for _, raw in stream.files.read(watch(stream.files.pieces, "target"), [stream.target.name]):
+        positive += int(stream.target.read(raw).round().sum(dtype=np.float64))
+    return stream.files.num_rows - positive, positive

@@ -1,5 +1,6 @@
 """The target column: two classes, or a probability."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,22 @@ def read_target(
         )
     values = pc.equal(words, classes[1]).to_numpy(zero_copy_only=False).astype(np.float32)
     return Target(values, classes)
+
+
+def check_both_classes(source: str, counts: Sequence[int], classes: Sequence[str]) -> None:
+    """Refuse rows of one class as a test: there is no AUROC of them, which torchmetrics gives as 0.
+
+    Args:
+        source: what to call the rows.
+        counts: rows of class 0 and of class 1.
+        classes: their names.
+    """
+    for label, other in ((0, 1), (1, 0)):
+        if not counts[other]:
+            raise TableError(
+                f"{source}: all {counts[label]:,} rows are of class {short(classes[label])}, so that there is nothing "
+                "to tell apart: give rows of both classes."
+            )
 
 
 def label_words(column: Any, missing: tuple[str, ...]) -> Any:

@@ -15,7 +15,7 @@ from torchnn.tables.embedded import EMBEDDED
 from torchnn.tables.faults import TableError
 from torchnn.tables.files import RawTable, find_files, read_files
 from torchnn.tables.memory import raw_tables
-from torchnn.tables.prepare import Prepared, encode_table, prepare, unseen_categories
+from torchnn.tables.prepare import Prepared, prepare
 from torchnn.tables.roles import Roles
 from torchnn.tables.split import Parts, Split, split_by_class, split_fold
 from torchnn.tables.splitting import Splitting
@@ -25,7 +25,6 @@ from torchnn.training.data_options import TAB_IN_WORDS, check_options
 from torchnn.training.defaults import batch_size_for
 from torchnn.training.shares import place
 from torchnn.training.source import (
-    UNSEEN,
     DataSource,
     Loader,
     Part,
@@ -36,6 +35,7 @@ from torchnn.training.source import (
     stream_source,
     streamed,
     trained_stream,
+    trained_table,
 )
 
 EVALUATION_BATCH_SIZE = 4096
@@ -184,13 +184,17 @@ class TabularDataModule(pl.LightningDataModule):
         return self._evaluated("val")
 
     def test_dataloader(self) -> Loader:
-        if self.read_target is not None:  # which predictions have no need of
-            self.source, self.read_target = self.read_target(), None
+        self.open_target()
         return self._evaluated(self.evaluated)
 
     def predict_dataloader(self) -> Loader:
         """Every process gets its share of the rows; `row` says which."""
         return self._evaluated(self.evaluated)
+
+    def open_target(self) -> None:
+        """Read the target of a table that was not trained on, which predictions do not need; refuse one class."""
+        if self.read_target is not None:
+            self.source, self.read_target = self.read_target(), None
 
     @property
     def evaluated(self) -> Part:
@@ -255,13 +259,7 @@ class TabularDataModule(pl.LightningDataModule):
         return source
 
     def _known(self, raw: RawTable, schema: Schema, with_target: bool) -> DataSource:
-        """A table that is not trained on; only a test reads its target and its weights."""
-        weight_column = self.roles.weight_column if with_target else ""
-        table = encode_table(raw, schema, with_target, self.roles.id_column, weight_column)
-        if not with_target:
-            for name, count in unseen_categories(table, schema).items():
-                remark(UNSEEN.format(name=name, count=count, rows=len(table)))
-        return self._in_memory(Prepared(table, schema, {}))
+        return self._in_memory(trained_table(raw, schema, self.roles, with_target))
 
     def _read(
         self, parts: Mapping[str, Any], files: Mapping[str, list[Path]], options: Any

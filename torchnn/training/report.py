@@ -16,7 +16,7 @@ from torchmetrics.classification import BinaryConfusionMatrix, BinaryPrecisionRe
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from torchnn.tables.faults import TableError, short
+from torchnn.tables.target import check_both_classes
 from torchnn.training.batches import as_batch
 from torchnn.training.callbacks import new_figure, run_folder
 from torchnn.training.importance import Importance, permutation_importance
@@ -58,21 +58,15 @@ class TestReport(Callback):
         probability, target, _ = model.held_out.compute()  # every process takes part
         row, features, true = (together(parts, trainer) for parts in zip(*self.first, strict=True))
         label = target.round().int().flatten()  # torchmetrics makes a scalar of a single row
-        if bool((label == label[0]).all()):
-            name = "1" if label[0] else "0"
-            name = name if model.schema is None else model.schema.classes[int(name)]
-            raise TableError(
-                f"all {len(label):,} rows of the test are of class {short(name)}, so that there is nothing to tell "
-                "apart: give rows of both classes."
-            )
+        schema = model.schema
+        classes = ("0", "1") if schema is None else schema.classes
+        check_both_classes("the test", label.bincount(minlength=2).tolist(), classes)
         folder = run_folder(trainer)
         if folder is None:
             return
         first = row.argsort()[:IMPORTANCE_ROWS] if trainer.world_size > 1 else slice(None)
         importance = permutation_importance(model, features[first], true[first].round().int())
         counts = BinaryConfusionMatrix(model.threshold)(probability, label)
-        schema = model.schema
-        classes = ("0", "1") if schema is None else schema.classes
         draw(folder / "roc.png", lambda axes: draw_roc(axes, probability, label))
         draw(folder / "precision_recall.png", lambda axes: draw_precision_recall(axes, probability, label))
         draw(folder / "reliability.png", lambda axes: draw_reliability(axes, probability, label))

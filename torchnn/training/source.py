@@ -15,14 +15,15 @@ from torch import Tensor
 
 from torchnn.tables.columns import Schema
 from torchnn.tables.faults import TableError
-from torchnn.tables.files import stamp
+from torchnn.tables.files import RawTable, stamp
 from torchnn.tables.kinds import kind_of_type
 from torchnn.tables.parquet import ParquetFiles, are_parquet
-from torchnn.tables.prepare import Prepared
+from torchnn.tables.prepare import Prepared, encode_table, missing_values, more_missing, unseen_categories
 from torchnn.tables.roles import Roles
 from torchnn.tables.splitting import Splitting
-from torchnn.tables.stream import Stream, open_stream, open_trained, unseen_in
+from torchnn.tables.stream import Stream, labels_in, open_stream, open_trained, unseen_in
 from torchnn.tables.stream_parts import PARTS
+from torchnn.tables.target import check_both_classes
 from torchnn.training.batches import Batch, BatchLoader
 from torchnn.training.stream_loader import StreamLoader, buffer_rows
 
@@ -194,17 +195,40 @@ def stream_source(
     return StreamSource(stream, shuffle_rows)
 
 
+def trained_table(raw: RawTable, schema: Schema, roles: Roles, with_target: bool) -> Prepared:
+    """All rows of a table as a trained model takes them; only a test reads their target and their weights.
+
+    Raises:
+        TableError: a column that is needed is missing, or a test of one class.
+    """
+    weight_column = roles.weight_column if with_target else ""
+    table = encode_table(raw, schema, with_target, roles.id_column, weight_column)
+    if with_target:
+        positive = int(table.target.round().sum())
+        check_both_classes(raw.name, (len(table) - positive, positive), schema.classes)
+    else:
+        for name, count in unseen_categories(table, schema).items():
+            remark(UNSEEN.format(name=name, count=count, rows=len(table)))
+        for sentence in more_missing(missing_values(table, schema), len(table), schema):
+            remark(sentence)
+    return Prepared(table, schema, {})
+
+
 def trained_stream(files: ParquetFiles, schema: Schema, roles: Roles, with_target: bool) -> StreamSource:
     """All rows of Parquet files as a trained model takes them; only a test reads their target and their weights.
 
     Raises:
-        TableError: a column that is needed is missing.
+        TableError: a column that is needed is missing, or a test of one class.
     """
     weight_column = roles.weight_column if with_target else ""
     stream = open_trained(files, schema, with_target, roles.id_column, weight_column)
-    if not with_target:
+    if with_target:
+        check_both_classes(files.described().name, labels_in(stream, watched), schema.classes)
+    else:
         for name, count in unseen_in(stream, watched).items():
             remark(UNSEEN.format(name=name, count=count, rows=files.num_rows))
+        for sentence in more_missing(files.nulls(), files.num_rows, schema):
+            remark(sentence)
     return StreamSource(stream)
 
 
