@@ -1,11 +1,13 @@
 """The signs of life of ranks that are threads of one process here, and what is said when they stop."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -28,6 +30,13 @@ SLURM = {
     **{"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "2", "SLURM_PROCID": "3"},
     **{"SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_JOB_ID": "4321", "SLURM_NODELIST": "node[7-8]"},
 }
+
+
+@pytest.fixture(autouse=True)
+def _environment_put_back() -> Iterator[None]:
+    """Lightning writes where SLURM's first host is into the environment, which commands of other tests would inherit."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 class Ranks:

@@ -155,7 +155,7 @@ class Job:
                 self.watch.known.wait(NAMING + PATIENCE)
             self.watch.stop()
             if self.watch.fault is not None:
-                self.watch.kill_children()
+                self.watch.exit(self.watch.fault.status)
             self.watch = None
         self._shared.clear()
         self._decisions = 0

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 from torchnn.ranks.faults import Fault, record
 from torchnn.ranks.place import Place
@@ -131,9 +132,7 @@ class Watch:
             silent = 0.0 if self._rounds != rounds else silent + POLL
             rounds = self._rounds
             if silent > self.timeout:
-                self._end_alone(f"has not been heard of for {silent:g} s: {UNHEARD}")
-                if self.place.parent and self.place.parent == os.getppid():  # it is rank 0, which may be stopped
-                    os.kill(self.place.parent, signal.SIGKILL)
+                self._end_alone(f"has not been heard of for {silent:g} s: {UNHEARD}", takes_parent=True)
 
     def _round(self) -> None:
         if self.place.rank == 0 and self.place.in_torchrun and 0 in self._signs.values():
@@ -191,11 +190,13 @@ class Watch:
             self.speak(fault.whole)
         self.end(first)
 
-    def _end_alone(self, what: str) -> None:
+    def _end_alone(self, what: str, takes_parent: bool = False) -> None:
         """End without the store, through which the ranks would agree on who speaks."""
         fault = Fault(self.place.rank, self.place.name, f"{self.place.store_of} {what}.", 1)
         if self.fault is None and self.place.speaks_without_store:
             self.speak(fault.whole)
+        if takes_parent and self.place.parent and self.place.parent == os.getppid():  # rank 0, which may be stopped
+            os.kill(self.place.parent, signal.SIGKILL)
         self.end(fault)
 
     def end(self, fault: Fault) -> None:
@@ -211,12 +212,13 @@ class Watch:
     def _last_resort(self, status: int) -> None:
         if self.leaving.wait(GRACE):
             time.sleep(LEAVE)
-        self.kill_children()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(status)
+        self.exit(status)
 
-    def kill_children(self) -> None:
+    def exit(self, status: int) -> NoReturn:
+        """End the process without tidying up: a thread of torch that waits for a peer would abort it there."""
         for child in self.children.values():
             if child.poll() is None:
                 child.kill()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
