@@ -34,7 +34,7 @@ SLURM = {
 
 @pytest.fixture(autouse=True)
 def _environment_put_back() -> Iterator[None]:
-    """Lightning writes where SLURM's first host is into the environment, which commands of other tests would inherit."""
+    """Lightning writes SLURM's first host into the environment, which commands of other tests would inherit."""
     with mock.patch.dict(os.environ):
         yield
 
