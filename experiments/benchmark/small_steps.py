@@ -65,10 +65,9 @@ def function(problem: Problem) -> Contender:
     """torchnn's Function with a plan that was made beforehand."""
     parameters = [nn.Parameter(p.clone()) for p in problem.parameters]
     given = problem.x, problem.y, None, None, *parameters[::2], *parameters[1::2]
-    described = tuple([None if t is None else (t.shape, t.dtype, t.device, t.layout, t.requires_grad) for t in given])
     activations = ("sigmoid",) * (len(parameters) // 2)
     question = activations, "binary_cross_entropy", "mean", None, torch.is_grad_enabled(), whole.may_choose_products()
-    plan = whole.plan_of(described, *question, is_autocast=False)
+    plan = whole.plan_of(whole.described(given), *question, is_autocast=False)
     assert plan is not None
 
     def step() -> None:

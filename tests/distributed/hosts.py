@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.distributed.commands import LAUNCHERS, environment
+
 
 def run(*words: str) -> None:
     subprocess.run(words, check=True, capture_output=True)
@@ -85,3 +87,15 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
     finally:
         for host in made:
             subprocess.run(["ip", "netns", "del", host.namespace], check=False, capture_output=True)
+
+
+def start_torchrun(hosts: Sequence[Host], words: Sequence[str], folder: Path) -> "list[subprocess.Popen[str]]":
+    """The launcher's file on each of two hosts, with further words for `torchnn fit`."""
+    return [
+        host.start(
+            [str(LAUNCHERS / "launch_torchrun.sh"), *words],
+            folder,
+            environment(HEAD=f"{hosts[0].address}:29400", NODE=str(number), ADDRESS=host.address),
+        )
+        for number, host in enumerate(hosts)
+    ]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.distributed.commands import FAULTY, LAUNCHERS, LONG, TORCHRUN, done, environment, sentences, weights
-from tests.distributed.hosts import two_hosts
+from tests.distributed.commands import FAULTY, LONG, TORCHRUN, done, sentences, weights
+from tests.distributed.hosts import start_torchrun, two_hosts
 
 TWO = ["fit", *LONG, "--trainer.devices", "2"]
 IN_TIME = 90  # seconds in all, most of them to start; the timeout is 5
@@ -56,14 +56,7 @@ def test_torchrun_restarts_a_job_that_ends_as_an_undisturbed_one(rank: int, tmp_
 @pytest.mark.slow
 def test_a_host_that_is_cut_off(tmp_path: Path) -> None:
     with two_hosts() as hosts:
-        running = [
-            host.start(
-                [str(LAUNCHERS / "launch_torchrun.sh"), *LONG],
-                tmp_path,
-                environment(HEAD=f"{hosts[0].address}:29400", NODE=str(number), ADDRESS=host.address),
-            )
-            for number, host in enumerate(hosts)
-        ]
+        running = start_torchrun(hosts, LONG, tmp_path)
         try:
             deadline = time.monotonic() + IN_TIME
             while not list(tmp_path.glob("lightning_logs/*/metrics.csv")) and time.monotonic() < deadline:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.distributed.commands import CPU, LAUNCHERS, TORCHRUN, done, environment, free_port, sentences, weights
-from tests.distributed.hosts import two_hosts
+from tests.distributed.hosts import start_torchrun, two_hosts
 
 SHORT = [*CPU, "--trainer.max_epochs", "2"]
 SLURM_OF_ALL = {"SLURM_JOB_ID": "4321", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
@@ -72,14 +72,7 @@ def test_the_trainer_torchrun_and_slurm_give_the_same_bits(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_torchrun_on_two_hosts(tmp_path: Path) -> None:
     with two_hosts() as hosts:
-        running = [
-            host.start(
-                [str(LAUNCHERS / "launch_torchrun.sh"), *SHORT],
-                tmp_path,
-                environment(HEAD=f"{hosts[0].address}:29400", NODE=str(number), ADDRESS=host.address),
-            )
-            for number, host in enumerate(hosts)
-        ]
+        running = start_torchrun(hosts, SHORT, tmp_path)
         outputs = [process.communicate(timeout=150)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], outputs
     assert sum(output.count("accuracy ") for output in outputs) == 1

@@ -81,8 +81,7 @@ def whole_network(
         input, *parameters = lower_precision(input, *given[4:])
         target = target if target is None else float32_precision(target)[0]
         given = input, target, weight, pos_weight, *parameters
-    described = tuple([None if t is None else (t.shape, t.dtype, t.device, t.layout, t.requires_grad) for t in given])
-    plan = plan_of(described, *question, is_autocast)
+    plan = plan_of(described(given), *question, is_autocast)
     if plan is None:
         return None
     if is_usual and input.dim() == 2 and not is_autocast:
@@ -158,9 +157,14 @@ class Described(NamedTuple):
     requires_grad: bool
 
 
+def described(tensors: Sequence[Tensor | None]) -> tuple[tuple[Any, ...] | None, ...]:
+    """What `Described` holds of each, as plain tuples, which are faster to make."""
+    return tuple([None if t is None else (t.shape, t.dtype, t.device, t.layout, t.requires_grad) for t in tensors])
+
+
 @functools.lru_cache(maxsize=1024)
 def plan_of(
-    described: tuple[tuple[Any, ...] | None, ...],
+    tensors: tuple[tuple[Any, ...] | None, ...],
     activations: tuple[str, ...],
     loss: str | None,
     reduction: str,
@@ -174,7 +178,7 @@ def plan_of(
     The last arguments say whether gradients are on, whether the products may be chosen, and whether autocast is on.
     """
     x, target, weight, pos_weight, *parameters = [
-        None if d is None else Described(*d)._replace(requires_grad=needs_gradients and d[-1]) for d in described
+        None if d is None else Described(*d)._replace(requires_grad=needs_gradients and d[-1]) for d in tensors
     ]
     num_layers = len(activations)
     weights, biases = [w for w in parameters[:num_layers] if w], parameters[num_layers:]
