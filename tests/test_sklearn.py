@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from tests.training.tables import mixed_columns
+from tests.data.tables import mixed_columns
 from torchnn.sklearn import TorchnnClassifier
 
 QUICK: dict[str, Any] = {"max_epochs": 15, "random_state": 0, "accelerator": "cpu"}

@@ -1,10 +1,8 @@
 """The classifier as a scikit-learn estimator, for pipelines, grid searches and calibration."""
 
-import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import lightning.pytorch as pl
@@ -18,18 +16,20 @@ from sklearn.utils import Tags, assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from torchnn.console import quiet
+from torchnn.data.batches import BatchLoader
+from torchnn.data.module import EVALUATION_BATCH_SIZE
+from torchnn.model.classifier import BinaryClassifier
 from torchnn.tables.columns import Schema
 from torchnn.tables.encode import encode
 from torchnn.tables.learn import learn_columns
 from torchnn.tables.memory import raw_table
 from torchnn.tables.roles import Roles
 from torchnn.tables.table import Table
-from torchnn.training.batches import BatchLoader
-from torchnn.training.classifier import BinaryClassifier
-from torchnn.training.data import EVALUATION_BATCH_SIZE
 
 SEEDS = 2**31 - 1
 FEWEST_TO_SPLIT = 10  # rows of a class
+LIGHTNING_LOGGERS = ("lightning.pytorch", "lightning.fabric")
 MISSING_IS_FINE = "allow-nan"
 
 
@@ -212,7 +212,7 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             schema=schema.as_plain(),
         )
         model.preprocess.fit(table.features[train])
-        with quiet_lightning(), tempfile.TemporaryDirectory() as folder:
+        with quiet(*LIGHTNING_LOGGERS), tempfile.TemporaryDirectory() as folder:
             best = ModelCheckpoint(folder, monitor="val_loss", save_weights_only=True)
             trainer = pl.Trainer(
                 max_epochs=self.max_epochs,
@@ -242,17 +242,3 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 def _one_column(labels: np.ndarray) -> np.ndarray:
     warnings.warn("A column-vector y was passed when a 1d array was expected.", DataConversionWarning, stacklevel=3)
     return labels.ravel()
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Without the lines that Lightning writes about every run."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -71,7 +71,7 @@ def own_products_step(problem: Problem) -> Callable[[], object]:
     """The products of the pass and nothing else, by blocks of torchnn's rows and by the library that it chooses."""
     try:
         from torchnn.functional._whole_network import rows_of_a_block
-        from torchnn.ops.network_products import products_of_layers
+        from torchnn.ops.network.products import products_of_layers
     except ImportError as error:
         raise UnavailableError("torchnn no longer says how it takes its products") from error
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from experiments.common.memory import high_water_mark
-from torchnn.__main__ import main
+from torchnn.cli import main
 from torchnn.training import BinaryClassifier, TabularDataModule
 
 from .memory import REPOSITORY, MemoryMeasurementError

@@ -12,9 +12,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from torchnn.data.batches import BatchLoader
 from torchnn.tables.table import Table
 from torchnn.training import BinaryClassifier
-from torchnn.training.batches import BatchLoader
 
 from .contenders import sequential
 from .problems import Point, make_problem

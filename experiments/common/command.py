@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
-from torchnn.cli_errors import one_sentence, options
-from torchnn.cli_parser import OneSentenceParser
+from torchnn.cli.parser import OneSentenceParser
+from torchnn.console import one_sentence, options
 
 from .plots import save
 from .results import (

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
+from torchnn.data.batches import BatchLoader
 from torchnn.training import TabularDataModule
-from torchnn.training.batches import BatchLoader
 
 from ..common.command import Experiment, Run
 from ..common.datasets import DATASETS

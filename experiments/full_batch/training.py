@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 import torchnn
+from torchnn.model.defaults import LR
 from torchnn.training import BinaryClassifier, TabularDataModule
-from torchnn.training.defaults import LR
 
 from ..common.memory import ExtraMemory
 

@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from experiments.common import training
 from experiments.common.datasets import Dataset
+from torchnn.model.defaults import EARLY_STOPPING, MAX_EPOCHS
 from torchnn.training import BinaryClassifier, TabularDataModule
-from torchnn.training.defaults import EARLY_STOPPING, MAX_EPOCHS
 
 
 def data_module(dataset: Dataset, train: np.ndarray, test: np.ndarray, seed: int) -> TabularDataModule:

@@ -9,7 +9,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from torchnn.check.own import normal
+from torchnn.check.operations import normal
 
 
 class Control(NamedTuple):

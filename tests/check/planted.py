@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from tests.check.controls import LAYER, Apart, WithJvp, by_door, layer, layer_backward, no_autocast
-from torchnn.check.own import normal, with_probabilities
+from torchnn.check.operations import normal, with_probabilities
 
 
 class Planted(NamedTuple):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from tests.check.planted import Square, apply, square
 from torchnn.check import WrongUseError, check_backward
-from torchnn.check.own import normal
+from torchnn.check.operations import normal
 
 Z = normal((5, 3))
 

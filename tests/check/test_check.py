@@ -15,7 +15,7 @@ from torchnn.check import Report, WrongUseError, assert_backward, check_backward
 from torchnn.check.findings import PROPERTIES
 from torchnn.check.judge import judge
 from torchnn.check.matrix import markdown
-from torchnn.check.own import OWN, Own, normal
+from torchnn.check.operations import OWN, Own, normal
 
 pytest_plugins = ["torchnn.check.pytest_plugin"]
 Z = normal((5, 4))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from torchnn.__main__ import main
-from torchnn.check import command
-from torchnn.check.own import OWN
+from torchnn.check.operations import OWN
+from torchnn.cli import check as command
+from torchnn.cli import main
 
 MODULE = """
 import torch
@@ -143,7 +143,7 @@ def test_an_interruption_leaves_no_traceback(
 
 def test_the_command_does_not_load_lightning() -> None:
     script = (
-        "import sys; from torchnn.__main__ import main\n"
+        "import sys; from torchnn.cli import main\n"
         "try: main(['check', '--only', 'value'])\n"
         "except SystemExit as end: print(end.code, 'lightning' in sys.modules)"
     )

@@ -10,7 +10,7 @@ import torch
 import torchnn
 from torchnn.check import check_backward
 from torchnn.check.findings import PROPERTIES
-from torchnn.check.own import normal
+from torchnn.check.operations import normal
 
 PAGE = (Path(torchnn.__file__).parent.parent / "docs" / "checking-a-backward.md").read_text()
 LESSONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^### |\Z)", PAGE, re.MULTILINE | re.DOTALL))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from torchnn.__main__ import main
+from torchnn.cli import main
 
 SHORT = ["--trainer.max_epochs", "2"]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.cli.helpers import SHORT, refused, rows_of, run_of
-from torchnn.__main__ import main
+from torchnn.cli import main
 from torchnn.training import TabularDataModule
 
 

@@ -21,8 +21,8 @@ def command(words: list[str], write_to_die_in: int | None = None) -> list[str]:
         return [sys.executable, "-m", "torchnn", *words]
     script = (
         "import os, signal, sys\n"
-        "from torchnn.training import atomic\n"
-        "from torchnn.__main__ import main\n"
+        "from torchnn import files\n"
+        "from torchnn.cli import main\n"
         "writes = 0\n"
         "def fsync(file):\n"
         "    global writes\n"
@@ -30,7 +30,7 @@ def command(words: list[str], write_to_die_in: int | None = None) -> list[str]:
         f"    if writes == {write_to_die_in}:\n"
         "        os.ftruncate(file, os.fstat(file).st_size // 2)\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "atomic.os.fsync = fsync\n"
+        "files.os.fsync = fsync\n"
         "main(sys.argv[1:])\n"
     )
     return [sys.executable, "-c", script, *words]
@@ -114,14 +114,14 @@ def test_two_processes_that_die_inside_an_epoch(tmp_path: Path) -> None:
     words = ["fit", "--trainer.max_epochs", "3", "--data.batch_size", "16", *two]
     script = (
         "import os, sys\n"
-        "from torchnn.training.savers import LastCheckpoint\n"
+        "from torchnn.runs.savers import LastCheckpoint\n"
         "write = LastCheckpoint._write_inside_epoch\n"
         "def die(self, trainer, module):\n"
         "    write(self, trainer, module)\n"
         "    if trainer.global_step == 20:\n"
         "        os._exit(9)\n"
         "LastCheckpoint._write_inside_epoch = die\n"
-        "from torchnn.__main__ import main\n"
+        "from torchnn.cli import main\n"
         "main(sys.argv[1:])\n"
     )
     (tmp_path / "die.py").write_text(script)

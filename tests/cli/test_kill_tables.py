@@ -9,7 +9,7 @@ import torch
 
 from tests.cli.test_kill import assert_same_end, has_run_or_dies
 from tests.streaming.helpers import mixed, write
-from torchnn.training.resume import SECTION
+from torchnn.runs.resume import SECTION
 
 KILLS = 5
 TABLES = {

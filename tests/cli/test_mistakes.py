@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tests.cli.helpers import SHORT, refused, run_of
-from torchnn.__main__ import main
-from torchnn.cli_errors import cannot_write
+from torchnn.cli import main
+from torchnn.console import cannot_write
 from torchnn.training import BinaryClassifier
 
 

@@ -9,9 +9,9 @@ import torch
 import yaml
 
 from tests.cli.helpers import refused, rows_of, run_of
-from torchnn.__main__ import main
-from torchnn.cli import TorchnnCLI
-from torchnn.cli_resume import AGAIN, FOLLOWED, FREE, SETTLED, is_plain
+from torchnn.cli import main
+from torchnn.cli.resume import AGAIN, FOLLOWED, FREE, SETTLED, is_plain
+from torchnn.cli.train import TorchnnCLI
 
 NEVER_SAVED = {"ckpt_path", "config"}
 OF_THE_RUN = {
@@ -169,7 +169,7 @@ def flags_of_fit() -> set[str]:
             raise SystemExit
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("torchnn.cli.TorchnnCLI", Parsers)
+        patch.setattr("torchnn.cli.train.TorchnnCLI", Parsers)
         with pytest.raises(SystemExit):
             main(["fit"])
     words = [option for action in parsers["fit"]._actions for option in action.option_strings]

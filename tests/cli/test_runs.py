@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from tests.cli.helpers import SHORT, printed_metrics, refused, rows_of, run_of
-from torchnn.__main__ import main
+from torchnn.cli import main
 from torchnn.training import BinaryClassifier, TabularDataModule
 
 

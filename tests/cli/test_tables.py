@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.helpers import SHORT, printed_metrics, refused, rows_of
 from tests.tables.helpers import good, lines, text
-from torchnn.__main__ import main
+from torchnn.cli import main
 
 GOOD = text(lines(lambda row: f"00{row},{good(row)}", "id,x,c,y", 120))
 FIT = ["fit", *SHORT, "--data.path", "t.csv", "--data.target", "y"]

@@ -10,8 +10,8 @@ import torch
 
 from tests.cli.helpers import SHORT, printed_metrics, refused, rows_of
 from tests.tables.helpers import good, lines, text
-from torchnn.__main__ import main
-from torchnn.training.checkpoints import find_checkpoint
+from torchnn.cli import main
+from torchnn.runs.checkpoints import find_checkpoint
 
 GOOD = text(lines(good, rows=120))
 

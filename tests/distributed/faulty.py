@@ -5,8 +5,8 @@ import signal
 import sys
 from typing import Any
 
-from torchnn.__main__ import main
-from torchnn.training.savers import LastCheckpoint
+from torchnn.cli import main
+from torchnn.runs.savers import LastCheckpoint
 
 
 def before_a_step(self: Any, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:

@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from torchnn.training import BinaryClassifier, TabularDataModule, classifier
-from torchnn.training.predictions import PredictionFile
-from torchnn.training.resume import TrainingState
-from torchnn.training.savers import LastCheckpoint
-from torchnn.training.shares import Share, share_of
+from torchnn.data.shares import Share, share_of
+from torchnn.model import classifier
+from torchnn.runs.predictions import PredictionFile
+from torchnn.runs.resume import TrainingState
+from torchnn.runs.savers import LastCheckpoint
+from torchnn.training import BinaryClassifier, TabularDataModule
 
 TRAINING_ROWS = 143
 BATCH_SIZE = 21  # 6 steps of 21 rows and one of 17: no two processes ever have as many rows

@@ -9,7 +9,7 @@ import pyarrow.csv as pacsv
 import pytest
 import torch
 
-from torchnn.training.predictions import PredictionError, PredictionFile, Spill
+from torchnn.runs.predictions import PredictionError, PredictionFile, Spill
 
 ROWS = 9
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
+from torchnn.data.batches import BatchLoader
+from torchnn.data.shares import Share, place, share_of
+from torchnn.model import classifier
+from torchnn.model.metrics import MeanLoss, evaluation_metrics
+from torchnn.runs.resume import sum_of_process
 from torchnn.tables.table import Table
-from torchnn.training import BinaryClassifier, TabularDataModule, classifier
-from torchnn.training.batches import BatchLoader
-from torchnn.training.metrics import MeanLoss, evaluation_metrics
-from torchnn.training.resume import sum_of_process
-from torchnn.training.shares import Share, place, share_of
+from torchnn.training import BinaryClassifier, TabularDataModule
 
 ROWS = 45
 

@@ -21,10 +21,10 @@ from torch.nn.parallel import DistributedDataParallel
 import torchnn
 from tests.networks import assert_close
 from torchnn.functional import network as door
-from torchnn.ops.network import NetworkFunction
+from torchnn.model.checkpoint import load_plain
+from torchnn.model.sharded import shard
+from torchnn.ops.network.function import NetworkFunction
 from torchnn.training import BinaryClassifier
-from torchnn.training.checkpoints import load_plain
-from torchnn.training.sharded import shard
 
 PROCESSES, WIDTH, ROWS = 2, 16_384, 6
 SIZES = [10, WIDTH, 10, 1]  # two stages of more than a MiB

@@ -17,7 +17,7 @@ import torchnn
 from tests.explain.networks import small
 from torchnn.explain import Trace, trace
 from torchnn.explain.numbers import short, tiny
-from torchnn.explain.page import page
+from torchnn.explain.render.page import page
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = (

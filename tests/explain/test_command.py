@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.cli.helpers import refused
-from torchnn import cli_explain
-from torchnn.__main__ import main
+from torchnn.cli import explain as cli_explain
+from torchnn.cli import main
 from torchnn.ops.activation import ACTIVATIONS
 from torchnn.training import BinaryClassifier, TabularDataModule
 
@@ -158,8 +158,8 @@ def test_the_small_example_does_not_need_lightning() -> None:
     tree = ast.parse(Path(cli_explain.__file__).read_text())
     modules = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
     assert {module for module in modules if module and module.startswith("torchnn")} == {
-        *("torchnn.cli_errors", "torchnn.explain", "torchnn.explain.example"),
-        *("torchnn.explain.page", "torchnn.explain.terminal"),
+        *("torchnn.console", "torchnn.explain", "torchnn.explain.example"),
+        *("torchnn.explain.render.page", "torchnn.explain.render.terminal"),
     }
 
 

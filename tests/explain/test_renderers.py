@@ -12,8 +12,8 @@ import torchnn
 from tests.explain.networks import data, network, small
 from torchnn.explain import Trace, trace
 from torchnn.explain.numbers import full, short, tiny
-from torchnn.explain.page import GENERATOR, page
-from torchnn.explain.terminal import Explanation
+from torchnn.explain.render.page import GENERATOR, page
+from torchnn.explain.render.terminal import Explanation
 from torchnn.ops.activation import ACTIVATIONS
 
 LONG_ROW = 200

@@ -12,8 +12,8 @@ from tests.cases import STRIDES
 from tests.checks import CountProducts
 from tests.networks import Net, assert_close, every_block, is_pass
 from torchnn.functional import _whole_network
-from torchnn.ops import network_products
-from torchnn.ops.network_products import MIXED, ONEDNN, TORCH, Products, products_of_layer, products_of_layers
+from torchnn.ops.network import products
+from torchnn.ops.network.products import MIXED, ONEDNN, TORCH, Products, products_of_layer, products_of_layers
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 every_choice = pytest.mark.parametrize("products", [ONEDNN, MIXED], ids=["all", "all but the weights'"])
@@ -77,7 +77,7 @@ def test_the_pass_gives_the_gradients_of_the_layers(
 
 
 def test_which_products_a_layer_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network_products, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
     assert products_of_layer(32, 30, 16) is TORCH
     assert products_of_layer(1024, 4096, 1) is TORCH
     assert products_of_layer(1024, 64, 64) is MIXED
@@ -86,12 +86,12 @@ def test_which_products_a_layer_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert products_of_layers(*wide, torch.float32, "cpu") == [ONEDNN, TORCH]
     for dtype, device in ((torch.float64, "cpu"), (torch.bfloat16, "cpu"), (torch.float32, "cuda")):
         assert products_of_layers(*wide, dtype, device) == [TORCH, TORCH]
-    monkeypatch.setattr(network_products, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
     assert products_of_layers(*wide, torch.float32, "cpu") == [TORCH, TORCH]
 
 
 def test_onednn_switched_off_and_operations_that_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network_products, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
     seen: list[Any] = []
     forward = TORCH.forward
 
@@ -99,8 +99,8 @@ def test_onednn_switched_off_and_operations_that_are_counted(monkeypatch: pytest
         seen.append(args)
         return forward(*args)
 
-    monkeypatch.setattr(network_products, "TORCH", TORCH._replace(forward=watched))
-    monkeypatch.setattr(network_products, "ONEDNN", ONEDNN._replace(forward=watched))
+    monkeypatch.setattr(products, "TORCH", TORCH._replace(forward=watched))
+    monkeypatch.setattr(products, "ONEDNN", ONEDNN._replace(forward=watched))
     mlp, x = torchnn.MLP([128, 128, 1]), torch.randn(1024, 128)
     with monkeypatch.context() as patch:
         patch.setattr(torch.backends.mkldnn, "enabled", False)

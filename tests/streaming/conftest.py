@@ -2,8 +2,8 @@
 
 import pytest
 
+from torchnn.data import stream_loader
 from torchnn.tables import parquet
-from torchnn.training import stream_loader
 
 
 @pytest.fixture(autouse=True)

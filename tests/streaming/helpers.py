@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from torchnn.data.batches import Batch
 from torchnn.tables.columns import Column, Schema
 from torchnn.tables.parquet import ParquetFiles
 from torchnn.tables.stream import Stream, open_trained
 from torchnn.training import TabularDataModule
-from torchnn.training.batches import Batch
 
 
 def write(path: Path, table: pa.Table, groups: Sequence[int] | int = 100) -> str:

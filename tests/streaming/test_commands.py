@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.streaming.helpers import mixed, write
-from torchnn.__main__ import main
-from torchnn.training import predictions
-from torchnn.training.predictions import PredictionFile, Spill, merged, read_spill
+from torchnn.cli import main
+from torchnn.runs import predictions
+from torchnn.runs.predictions import PredictionFile, Spill, merged, read_spill
 
 FIT = ["--data.target", "y", "--data.batch_size", "64", "--trainer.max_epochs", "1", "--data.weight_column", "weight"]
 

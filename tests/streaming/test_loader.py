@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.streaming.helpers import mixed, module, numbered, rows_of, write
+from torchnn.data import stream_loader
+from torchnn.data.stream_loader import StreamLoader
 from torchnn.tables.faults import TableError
 from torchnn.tables.parquet import MOST_OPEN, ParquetFiles, Piece
-from torchnn.training import stream_loader
-from torchnn.training.stream_loader import StreamLoader
 
 GROUPS = st.lists(st.integers(0, 70), min_size=1, max_size=6).filter(sum)
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

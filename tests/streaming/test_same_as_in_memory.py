@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.streaming.helpers import mixed, module, write
+from torchnn.data import source as source_module
 from torchnn.tables import parquet
 from torchnn.tables.faults import TableError
 from torchnn.tables.stream_parts import order_statistics
 from torchnn.training import BinaryClassifier, TabularDataModule
-from torchnn.training import source as source_module
 
 PARTS = ("train", "val", "test")
 

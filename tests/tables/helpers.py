@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from torchnn.data.module import TabularDataModule
 from torchnn.tables import TableError
-from torchnn.training.data import TabularDataModule
 
 ROWS = 40
 

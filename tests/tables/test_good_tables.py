@@ -18,11 +18,11 @@ import torch
 from pyarrow import feather
 
 from tests.tables.helpers import ROWS, good, lines, read, refusal, text, with_column, with_target, write
+from torchnn.data.module import TabularDataModule
 from torchnn.tables import TableError
 from torchnn.tables.columns import TIME_PARTS, Column, Schema
 from torchnn.tables.memory import raw_table
 from torchnn.tables.prepare import encode_table, unseen_categories
-from torchnn.training.data import TabularDataModule
 
 GOOD = text(lines(good))
 

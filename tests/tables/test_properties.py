@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from pyarrow import feather
 
 from tests.tables.helpers import good, lines, one_sentence, read, text, write
+from torchnn.data.module import TabularDataModule
+from torchnn.model.preprocess import Preprocess
 from torchnn.tables import TableError
 from torchnn.tables.columns import Schema
 from torchnn.tables.files import RawTable
@@ -28,8 +30,6 @@ from torchnn.tables.prepare import encode_table, prepare
 from torchnn.tables.roles import Roles
 from torchnn.tables.splitting import Splitting
 from torchnn.tables.text import MISSING
-from torchnn.training.data import TabularDataModule
-from torchnn.training.preprocess import Preprocess
 
 GOOD = text(lines(good)).encode()
 CHECKS = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from tests.tables.helpers import ROWS, read
+from torchnn.data.module import TabularDataModule
 from torchnn.tables import TableError
-from torchnn.training.data import TabularDataModule
 
 TARGET = [row * 7 % 10 // 5 for row in range(ROWS)]
 LONG_AGO = datetime.date(1900, 1, 1)

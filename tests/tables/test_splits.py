@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.tables.helpers import good, lines, read, refusal, text, write
-from torchnn.training.data import TabularDataModule
+from torchnn.data.module import TabularDataModule
 
 RANDOM = np.random.default_rng(0)
 WHEN, GROUP, LABEL = RANDOM.integers(0, 40, 300), RANDOM.integers(0, 30, 300), (RANDOM.random(300) < 0.3).astype(int)

@@ -9,7 +9,7 @@ from torchnn.explain.formula import Formula
 from torchnn.explain.network import Layer
 from torchnn.explain.parts import Comparison
 from torchnn.explain.passes import Gradient, forward, loss_elements
-from torchnn.ops.network_loss import cancels
+from torchnn.ops.network.loss import cancels
 
 IN_TORCH: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda z: z,

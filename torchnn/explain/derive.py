@@ -28,7 +28,7 @@ from torchnn.explain.trace import LayerTrace, Trace
 from torchnn.ops import loss as losses
 from torchnn.ops.activation import ACTIVATIONS
 from torchnn.ops.dense import dense_backward
-from torchnn.ops.network_loss import cancels
+from torchnn.ops.network.loss import cancels
 
 Compared = tuple[Comparison, Comparison | None]
 

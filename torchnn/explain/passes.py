@@ -9,7 +9,7 @@ from torchnn.explain.network import Layer
 from torchnn.ops import loss as losses
 from torchnn.ops.activation import ACTIVATIONS
 from torchnn.ops.dense import dense_backward, dense_forward
-from torchnn.ops.network_loss import cancels
+from torchnn.ops.network.loss import cancels
 
 Gradient = tuple[Tensor, Tensor | None]  # of a layer's weight and bias
 

@@ -25,10 +25,10 @@ from torchnn.functional._arguments import (
 )
 from torchnn.ops._support import autocast_is_on, autocast_off
 from torchnn.ops.loss import LOW_PRECISION, at_least_float32
-from torchnn.ops.network import NetworkFunction
-from torchnn.ops.network_loss import LOSSES, cancels
-from torchnn.ops.network_plan import Plan, bytes_of_a_row
-from torchnn.ops.network_products import products_of_layers
+from torchnn.ops.network.function import NetworkFunction
+from torchnn.ops.network.loss import LOSSES, cancels
+from torchnn.ops.network.plan import Plan, bytes_of_a_row
+from torchnn.ops.network.products import products_of_layers
 
 apply_network = plain_apply(NetworkFunction)
 is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor

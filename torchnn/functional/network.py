@@ -9,7 +9,7 @@ from torchnn.functional._stages import exchanges_gradients, in_stages
 from torchnn.functional._whole_network import whole_network
 from torchnn.functional.layers import activate, dense, dense_activation
 from torchnn.functional.losses import binary_cross_entropy_with_logits, loss_of_output
-from torchnn.ops.network_loss import LOSSES, cancels
+from torchnn.ops.network.loss import LOSSES, cancels
 
 LOSS_NAMES = tuple(LOSSES)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from subprocess import Popen
 from typing import Any, NoReturn
 
-from torchnn.cli_errors import INTERRUPTED, fail, say_alone, speaker
+from torchnn.console import INTERRUPTED, fail, say_alone, speaker
 from torchnn.ranks.faults import Fault, described, is_of_a_connection, record_error
 from torchnn.ranks.place import Place, place_of_launcher
 from torchnn.ranks.store import CONNECT, SAME, Store, connected

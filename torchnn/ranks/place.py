@@ -8,7 +8,7 @@ from typing import Any
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from torchnn.cli_errors import fail
+from torchnn.console import fail
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
+from torchnn.model.checkpoint import CheckpointError, load_plain
 from torchnn.ranks.place import place_of_launcher, runs_under_slurm
 from torchnn.ranks.store import CONNECT, Store, connected
-from torchnn.training.checkpoints import CheckpointError, load_plain, newest_first
-from torchnn.training.resume import SECTION
+from torchnn.runs.checkpoints import newest_first
+from torchnn.runs.resume import SECTION
 
 
 def names_of_job() -> list[str]:

@@ -4,7 +4,6 @@ import importlib.util
 import logging
 import re
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -32,6 +31,7 @@ from torchnn.check.tensors import (
     outputs_of,
 )
 from torchnn.check.variants import SHAPES, with_rows
+from torchnn.console import ONNX_LOGGERS, quiet
 
 NO_CUDA = "not linked with support for cuda|not compiled with CUDA enabled"  # a build without it, of fake tensors
 BACKEND = "aot_eager"  # traces forward and backward as the default backend does, without compiling C++
@@ -170,7 +170,7 @@ def onnx(subject: Subject, findings: Findings) -> None:
         plain = tensors_only(inputs)
         if any(t.is_complex() for t in plain):
             raise NotApplicable("onnxruntime takes no complex numbers")
-        with torch.no_grad(), quiet(), tempfile.TemporaryDirectory() as folder:
+        with torch.no_grad(), quiet(*ONNX_LOGGERS), tempfile.TemporaryDirectory() as folder:
             path = f"{folder}/call.onnx"
             torch.onnx.export(Around(subject.call), plain, path, dynamo=True, verbose=False)
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -187,21 +187,6 @@ def tensors_only(inputs: Inputs) -> tuple[Tensor, ...]:
     if not all(isinstance(t, Tensor) for t in inputs):
         raise NotApplicable("an argument is no tensor")
     return detached(inputs)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @is_property(

@@ -1,0 +1,135 @@
+"""Lightning's command line with a checkpoint that decides what flags of the same name cannot."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from torchnn.cli.resume import MAY_CHANGE, OF_ANOTHER_TABLE, flat, hyper_parameters, resumed_settings
+from torchnn.data.module import TabularDataModule
+from torchnn.model.checkpoint import CheckpointError
+from torchnn.ranks.job import job
+from torchnn.ranks.place import refuse_other_sizes
+from torchnn.ranks.restart import is_restarted, last_of_job, names_of_job
+from torchnn.runs.checkpoints import find_checkpoint, read_checkpoint, table_options
+
+
+class CheckpointCLI(LightningCLI):
+    """Reads --ckpt_path before anything is instantiated, and takes from it what this call does not decide."""
+
+    datamodule: TabularDataModule
+    remark: str | None = None  # of rank 0, when all is well
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)
+        given = parser.parse_args(args, defaults=False)[self.config.subcommand]
+        self.given = dict(flat(given.as_dict()))
+        self.words = sys.argv[1:] if args is None else list(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Resolve --ckpt_path, refuse a file that is not safe or does not fit, and take its hyper-parameters."""
+        job.join_launched(self.config[self.config.subcommand].ranks.timeout)
+        refuse_other_sizes(self.given)
+        self.checkpoint: dict[str, Any] | None = None
+        decision = job.decided(self._find_checkpoint)  # a folder that ranks share shows them different things
+        if decision:
+            self._take_checkpoint(Path(decision))
+        if self.remark is not None:
+            sys.stderr.write(f"torchnn: {self.remark}\n")
+
+    def _take_checkpoint(self, path: Path) -> None:
+        subcommand = self.config.subcommand
+        config = self.config[subcommand]
+        self.checkpoint = read_checkpoint(path, to_continue=subcommand == "fit")
+        table_options(self.checkpoint, path)  # whether they are
+        config.ckpt_path = str(path)
+        another_table = self._is_another_table(config.data, path)
+        may_change = frozenset() if subcommand == "fit" else MAY_CHANGE
+        if another_table:
+            may_change |= OF_ANOTHER_TABLE
+        for group, name, value in hyper_parameters(self.checkpoint, path, config, self.given, may_change):
+            config[group][name] = value
+        config.data.schema = self.checkpoint["hyper_parameters"].get("schema")
+        if another_table and "data.part" not in self.given:
+            config.data.part = "all"  # nothing of it was trained on, so nothing has to be left out
+        if subcommand == "fit":
+            self._take_settings(self.checkpoint, path)
+        if self.remark is not None and config.data.fold is not None and "data.fold" not in self.given:
+            self.remark += f", the run of --data.fold {config.data.fold} alone"
+
+    def _find_checkpoint(self) -> str:
+        """The checkpoint that this call starts from, nothing for none."""
+        subcommand = self.config.subcommand
+        config = self.config[subcommand]
+        root = Path(config.trainer.default_root_dir or ".")
+        names = names_of_job()
+        stands_for_many = subcommand == "fit" and config.data.folds > 1 and config.data.fold is None
+        if subcommand == "fit" and not stands_for_many and names and is_restarted():
+            own = last_of_job(root, names, config.data.fold)
+            begins = "begins again, since it had not written a checkpoint" if own is None else f"goes on from {own}"
+            self.remark = f"the launcher has restarted this job, which {begins}"
+            if own is not None:
+                return str(own)
+        wanted = config.get("ckpt_path") or (None if subcommand == "fit" else "best")
+        if wanted is None:
+            return ""
+        path = find_checkpoint(wanted, root)
+        if wanted != str(path):
+            self.remark = f"{subcommand} takes {path}"
+        return str(path)
+
+    def _is_another_table(self, data: Any, path: Path) -> bool:
+        """Whether a table is named that the checkpoint was not trained on.
+
+        Raises:
+            CheckpointError: no table is named, and the checkpoint names none.
+        """
+        assert self.checkpoint is not None
+        trained_on = self.checkpoint.get("datamodule_hyper_parameters", {})
+        if "data.path" in self.given and places(data.path) != places(trained_on.get("path")):
+            return bool(self.config.subcommand != "fit")
+        if "data.path" in self.given:
+            data.path = trained_on["path"]
+        if "path" not in trained_on:
+            raise CheckpointError(f"{path} was trained on a table in memory: give --data.path.")
+        return False
+
+    def _take_settings(self, checkpoint: dict[str, Any], path: Path) -> None:
+        """Go on with the settings of the checkpoint's run, where this call gives no others."""
+        used = dict(flat(self._plain_config()))
+        nested: dict[str, Any] = {}
+        for name, value in resumed_settings(checkpoint, path, self.given, used).items():
+            *groups, argument = name.split(".")
+            (nested.setdefault(groups[0], {}) if groups else nested)[argument] = value
+        self.config = self.parser.parse_object({"fit": nested}, self.config)
+
+    def _plain_config(self) -> dict[str, Any]:
+        """The arguments of this call as a file would hold them."""
+        text = self.parser.dump(self.config, skip_link_targets=False, skip_none=False, format="yaml")
+        return dict(yaml.safe_load(text)[self.config.subcommand])
+
+    def _check_same_table(self) -> None:
+        """Refuse held-out rows of a table that is no longer what the checkpoint was trained on, and a test on it."""
+        assert self.checkpoint is not None
+        trained = self.checkpoint.get("datamodule_hyper_parameters", {}).get("fingerprint")
+        given = self.datamodule.hparams.get("fingerprint")
+        if not self.datamodule.evaluates_all and trained != given:
+            raise CheckpointError(
+                f"{self.datamodule.hparams['path']} has changed since the checkpoint was trained on it, so nobody "
+                "knows which rows were held out: give --data.part all to take all of them, or the table as it was."
+            )
+        judged = self.config.subcommand in ("validate", "test") and "data.part" not in self.given
+        if judged and self.datamodule.evaluates_all and trained and trained == given:
+            raise CheckpointError(
+                f"{self.datamodule.hparams['path']} is the very table that the checkpoint was trained on: give "
+                "--data.part held_out to judge by the rows that were held out, or all to judge by all."
+            )
+
+
+def places(paths: Any) -> list[str]:
+    """Where paths lead, however they are written; none for what is no path."""
+    named = [paths] if isinstance(paths, str) else paths or []
+    return [os.path.abspath(os.path.expanduser(path)) for path in named]

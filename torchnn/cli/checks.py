@@ -1,0 +1,79 @@
+"""Commands that would train, judge or report nothing, or keep the worst: refused before anything is read."""
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from torchnn.cli.resume import DATA_DECIDES
+from torchnn.console import fail, with_flag
+from torchnn.model.classifier import BinaryClassifier
+
+REPORTED = ("accuracy", "auroc", "log_loss", "average_precision", "f1", "calibration_error")
+MONITORED = ("val_loss", "train_loss", *(f"val_{name}" for name in REPORTED))
+BETTER_WHEN_HIGH = ("accuracy", "auroc", "average_precision", "f1")
+STAGES = {"fit": ("train", "test"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
+
+
+def refuse_empty_runs(config: Any, subcommand: str) -> None:
+    """Fail if a stage that the command needs would see no batch, or the test rows that train."""
+    if config.trainer.barebones:
+        fail("--trainer.barebones switches off the metrics that torchnn reports: leave it out.")
+    if config.trainer.max_epochs == 0 or config.trainer.max_steps == 0:
+        fail("--trainer.max_epochs and --trainer.max_steps 0 would train nothing: give 1 or more.")
+    if subcommand == "fit" and config.data.part == "all":
+        fail("--data.part all would test on rows that train: give it to torchnn test or predict.")
+    for stage in STAGES[subcommand]:
+        if config.trainer[f"limit_{stage}_batches"] == 0:
+            fail(f"--trainer.limit_{stage}_batches 0 leaves nothing to {subcommand}: give 1 or more.")
+
+
+def check_model(arguments: Mapping[str, Any], known: list[str]) -> None:
+    """Fail for wrong arguments of the model before minutes of reading a table; one column serves as well as any.
+
+    Args:
+        arguments: of `BinaryClassifier`, those that the data decide among them or not.
+        known: the flags of the command.
+    """
+    given = {name: value for name, value in arguments.items() if name not in DATA_DECIDES.values()}
+    with torch.random.fork_rng(devices=[]):  # the weights to come are those that the seed gives
+        try:
+            BinaryClassifier(in_features=1, **given)
+        except ValueError as error:
+            fail(with_flag(str(error), known))
+
+
+def judge_in_its_direction(config: Any, group: str, given: Iterable[str]) -> None:
+    """Let early stopping or the checkpoint of the best judge its metric by whether it is better when high.
+
+    Args:
+        config: the arguments of the command.
+        group: "early_stopping" or "checkpoint".
+        given: the flags that were given.
+    """
+    monitor = config[group].monitor
+    if monitor not in MONITORED:
+        fail(f"--{group}.monitor is {monitor!r}: choose one of {', '.join(MONITORED)}.")
+    if config.trainer.limit_val_batches == 0 and monitor != "train_loss":
+        fail(f"--trainer.limit_val_batches 0 leaves no {monitor}: set --{group}.monitor train_loss too.")
+    better = "max" if monitor.removeprefix("val_") in BETTER_WHEN_HIGH else "min"
+    if f"{group}.mode" in given and config[group].mode != better:
+        fail(f"--{group}.mode {config[group].mode} would keep the worst {monitor}: leave it out.")
+    config[group].mode = better
+
+
+def folds_of(config: Any, subcommand: str, given: Collection[str]) -> int:
+    """How many runs the command stands for: those of a cross-validation, 0 for one run."""
+    if subcommand != "fit" or config.data.folds < 2:
+        return 0
+    if config.get("ckpt_path") and "data.folds" in given and "data.fold" not in given:
+        fail(
+            f"--ckpt_path goes on with the run of one fold: give its --data.fold {config.data.fold} too, then run each "
+            "fold that is left by its own --data.fold, without --ckpt_path."
+        )
+    if config.data.fold is not None:
+        return 0
+    if config.trainer.devices not in ("auto", 1, "1") and "WORLD_SIZE" not in os.environ:
+        fail("--data.folds runs in one process, or in those of torchrun: leave out --trainer.devices.")
+    return int(config.data.folds)

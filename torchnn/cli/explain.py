@@ -1,0 +1,166 @@
+"""`torchnn explain`: the arguments, the three forms of the answer, and one sentence for each mistake."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.status import Status
+
+from torchnn.console import OneSentenceParser, fail
+from torchnn.explain import Trace, trace
+from torchnn.explain.example import example
+from torchnn.explain.render.page import GENERATOR, page
+from torchnn.explain.render.terminal import Explanation
+
+DESCRIPTION = (
+    "See backpropagation happen, number by number: forward, every factor of the chain rule, the gradients by hand, by "
+    "autograd and by central differences, and one step of gradient descent. Without a checkpoint, on a 2-3-1 network "
+    "and two points."
+)
+EPILOG = "Exit status: 0 if all gradients agree, 1 if some do not, 2 for wrong use."
+WIDTH_OF_A_FILE = 120
+STEPS = 300  # of gradient descent, for the slider of the page
+LARGEST_WIDTH = 64
+
+
+class WrongUseError(ValueError):
+    """A command that cannot be carried out; the message is one sentence that says what to change."""
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = OneSentenceParser(prog="torchnn explain", description=DESCRIPTION, epilog=EPILOG)
+    arguments.add_argument(
+        "--ckpt_path", metavar="FILE", help="explain a trained model: a .ckpt, or best or last of the newest run"
+    )
+    arguments.add_argument(
+        "--row", metavar="N", type=rows_from, help="rows of its data, from 0, as 17 or 17,18; default: 0"
+    )
+    arguments.add_argument("--data.path", dest="data_path", metavar="FILE", help="another table with its columns")
+    arguments.add_argument("--layer", type=int, metavar="L", help="show this layer only, counted from 1")
+    arguments.add_argument(
+        "--max-width",
+        type=width_from,
+        default=8,
+        metavar="N",
+        help=f"neurons and columns shown of a wide layer, 1 to {LARGEST_WIDTH}; default: %(default)s",
+    )
+    arguments.add_argument(
+        "--lr", type=float, default=0.5, metavar="η", help="of the step of gradient descent; default: %(default)s"
+    )
+    arguments.add_argument("--json", action="store_true", help="print everything as JSON, at full width")
+    arguments.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page for a browser; replaces nothing but such a page"
+    )
+    return arguments
+
+
+def rows_from(text: str) -> list[int]:
+    words = text.split(",")
+    if not all(word.strip().isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} names no rows: write whole numbers from 0, as 17 or 17,18")
+    return [int(word) for word in words]
+
+
+def width_from(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= LARGEST_WIDTH:
+        raise argparse.ArgumentTypeError(f"{text!r} is no width: write a whole number from 1 to {LARGEST_WIDTH}")
+    return int(text)
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command, and exit."""
+    options = parser().parse_args(args)
+    try:
+        if options.html is not None:
+            check_page(options.html)
+        with Status("going through the network", console=Console(stderr=True)):
+            explained = explain(options)
+        check_layer(options.layer, explained)
+        show(options, explained)
+    except ValueError as error:  # CheckpointError and what trace refuses are such
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("the explanation was interrupted; nothing was written.", 130)
+    sys.exit(0 if explained.agrees else 1)
+
+
+def explain(options: argparse.Namespace) -> Trace:
+    """The trace that the options ask for."""
+    steps = STEPS if options.html is not None else 0
+    settings: dict[str, Any] = {"lr": options.lr, "steps": steps, "max_differences": max(256, options.max_width**2)}
+    if options.ckpt_path is None:
+        for name, given in (("--row", options.row), ("--data.path", options.data_path)):
+            if given is not None:
+                raise WrongUseError(f"{name} belongs to a trained model: give --ckpt_path too.")
+        return trace(*example(), **settings)
+    data = {} if options.data_path is None else {"path": options.data_path}
+    return trained(options.ckpt_path, options.row or [0], data, settings)
+
+
+def trained(wanted: str, rows: Sequence[int], data: Mapping[str, Any], settings: Mapping[str, Any]) -> Trace:
+    """The trace of a checkpoint on rows of its data."""
+    from torchnn.runs.checkpoints import find_checkpoint, read_checkpoint, table_options
+    from torchnn.runs.example_rows import example_rows
+    from torchnn.training import BinaryClassifier  # with Lightning, which the small example has no use for
+
+    path = find_checkpoint(wanted, Path("."))
+    checkpoint = read_checkpoint(path)
+    model = BinaryClassifier.load(path)
+    examples = example_rows(model, table_options(checkpoint, path) or None, rows, data)
+    named = ", ".join(f"row {row} ({label})" for row, label in zip(rows, examples.labels, strict=True))
+    return trace(
+        model.network,
+        examples.x,
+        examples.y,
+        loss=model.options.loss,
+        pos_weight=None if model.pos_weight is None else float(model.pos_weight),
+        columns=examples.columns,
+        about=f"{named} of the data of {path}",
+        **settings,
+    )
+
+
+def check_layer(layer: int | None, explained: Trace) -> None:
+    if layer is not None and not 1 <= layer <= len(explained.layers):
+        count = len(explained.layers)
+        raise WrongUseError(f"--layer {layer} is not there: the network has layers 1 to {count}.")
+
+
+def check_page(path: Path) -> None:
+    """Refuse, before anything is computed, a place where the page cannot or must not be written."""
+    if path.is_dir():
+        raise WrongUseError(f"--html {path} is a folder: give the name of a file.")
+    if not path.parent.is_dir():
+        raise WrongUseError(f"--html {path}: there is no folder {path.parent}.")
+    if path.exists():
+        try:
+            with path.open("rb") as file:
+                ours = GENERATOR.encode() in file.read(1024)
+        except OSError as error:
+            raise WrongUseError(f"--html {path} cannot be read ({error.strerror}): give another name.") from error
+        if not ours:
+            raise WrongUseError(f"--html {path} is there and is no page of torchnn explain: give another name.")
+
+
+def write_page(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WrongUseError(f"--html {path} cannot be written ({error.strerror}): give another place.") from error
+
+
+def show(options: argparse.Namespace, explained: Trace) -> None:
+    """Write the page, if one is asked for, and print the rest."""
+    if options.html is not None:
+        replaced = options.html.exists()
+        write_page(options.html, page(explained, options.max_width, options.layer))
+        sys.stderr.write(f"torchnn: {'replaced' if replaced else 'wrote'} {options.html}\n")
+    if options.json:
+        sys.stdout.write(json.dumps(explained.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    elif options.html is None:
+        console = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_FILE)
+        console.print(Explanation(explained, options.max_width, options.layer))

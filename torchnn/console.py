@@ -1,0 +1,130 @@
+"""Wrong input answered in one sentence on standard error, with exit status 2 and no traceback."""
+
+import argparse
+import difflib
+import errno
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NoReturn
+
+ONNX_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
+INTERRUPTED = 130  # exit status
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+IN_WORDS = {
+    "NoneType": "null",
+    "Sequence": "a list",
+    "Mapping": "a dictionary",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "str": "a string",
+}
+
+
+def is_first_process() -> bool:
+    """Whether this process, of those that a launcher has started, prints what is said once for all of them."""
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return os.environ[name] == "0"
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+
+
+def note(sentence: str) -> None:
+    """Print one sentence on standard error, in the first process only."""
+    if is_first_process():
+        sys.stderr.write(f"torchnn: {' '.join(sentence.split())}\n")
+
+
+def say_alone(sentence: str, status: int = 2) -> None:
+    """Print one sentence."""
+    sys.stderr.write(f"torchnn: {sentence}\n")
+
+
+# Who prints the sentence of an exit status; processes that work together have one that prints it once.
+speaker: ContextVar[Callable[[str, int], None]] = ContextVar("speaker", default=say_alone)
+
+
+def fail(sentence: str, status: int = 2) -> NoReturn:
+    """Print one sentence and exit."""
+    speaker.get()(" ".join(sentence.split()), status)
+    sys.exit(status)
+
+
+class OneSentenceParser(argparse.ArgumentParser):
+    """An argument parser that answers a mistake in one sentence and does not guess at shortened flags."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        fail(f"{one_sentence(message, options(self)).removesuffix('.')}.")
+
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Silence these loggers and all warnings, except critical messages."""
+    silenced = [logging.getLogger(name) for name in loggers]
+    levels = [logger.level for logger in silenced]
+    for logger in silenced:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(silenced, levels, strict=True):
+            logger.setLevel(level)
+
+
+def cannot_write(error: OSError) -> str | None:
+    """A sentence for a disk that is full or a folder that cannot be written to, None for anything else."""
+    mend = "give a --trainer.default_root_dir that can be written to."
+    if error.errno in FULL:
+        return f"{error.filename or 'the run folder'}: {error.strerror}: make room, or {mend}"
+    return None if error.filename is None else f"{error.filename}: {error.strerror}: {mend}"
+
+
+def options(parser: Any) -> list[str]:
+    """The flags of a parser."""
+    return [option for action in parser._actions for option in action.option_strings]
+
+
+def with_flag(message: str, known: list[str]) -> str:
+    """Put the flag before a sentence that begins with the name of a constructor's argument."""
+    for group in ("model", "data"):
+        if f"--{group}.{re.split(r'[^a-z_]', message)[0]}" in known:
+            return f"--{group}.{message}"
+    return message
+
+
+def one_sentence(message: str, known: list[str]) -> str:
+    """Name the argument, what it was given and what is allowed, from a message of jsonargparse."""
+    if unrecognized := re.match(r"unrecognized arguments: (\S+)", message.strip()):
+        wrong = unrecognized[1].split("=")[0]
+        close = difflib.get_close_matches(wrong, known, n=1)
+        return f"{wrong} is no argument" + (f": did you mean {close[0]}?" if close else ": see --help.")
+    if named := re.search(r'[Kk]ey "([^"]+)"', message):
+        given = re.search(r"(?:Got value|Given value): (.*)", message)
+        if given:
+            return f"--{named[1]} is {given[1].strip()!r}: expected {allowed(message)}."
+    return message
+
+
+def allowed(message: str) -> str:
+    """The types that a message of jsonargparse expects, in words."""
+    expected = re.findall(r"Expected an? (.*?)(?:\. Got value|$)", message, flags=re.MULTILINE)
+    words = []
+    for kind in expected:
+        kind = re.sub(r"<class '([\w.]+)'>", r"\1", kind)
+        kind = re.sub(r"(?:typing|collections\.abc|torchnn[\w.]*)\.", "", kind)
+        kind = re.sub(r"Literal\[(.*)\]", r"one of \1", kind)
+        kind = IN_WORDS.get(kind, kind)
+        if kind not in words:
+            words.append(kind)
+    return " or ".join(words)

@@ -1,0 +1,1 @@
+"""What a model is trained on: loaders over tables, and the data module."""

@@ -1,0 +1,1 @@
+"""A trace for people: in the terminal, and as a page."""

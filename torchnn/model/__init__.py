@@ -1,0 +1,1 @@
+"""The classifier: preprocessing, network, metrics, optimiser."""

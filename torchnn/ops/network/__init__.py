@@ -1,0 +1,1 @@
+"""The whole network and its loss in one Function."""

@@ -1,0 +1,228 @@
+"""The whole network at once, in row blocks (derivation.md, section 7).
+
+J is a sum over rows, so its gradient is a sum over blocks of rows. The activations of one block are all that exists
+of them: they stay in cache, and nothing of the size rows × width is ever allocated. There are three ways through:
+
+- rows that fit in one block keep that block's activations for the backward;
+- more rows and a scalar loss: each block goes forward and backward at once, and the backward multiplies the sums by the
+  incoming gradient;
+- otherwise the incoming gradient differs from row to row, and the backward takes each block forward once more.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from torchnn.ops._support import autocast_off
+from torchnn.ops.activation import ACTIVATIONS
+from torchnn.ops.dense import dense_backward, dense_forward
+from torchnn.ops.dense_activation import dense_activation_forward
+from torchnn.ops.loss import at_least_float32, reduce_backward
+from torchnn.ops.network.block import (
+    Gradients,
+    block_backward,
+    hidden_forward,
+    incoming_delta,
+    last_forward,
+)
+from torchnn.ops.network.loss import Labels, delta_of_loss
+from torchnn.ops.network.plan import Parameters, Plan, empty_beside, workspace
+
+
+def keeps_sums(plan: Plan, x: Tensor) -> bool:
+    """Whether many blocks are taken forward and backward at once.
+
+    Not in float16: its small gradients wait for the incoming gradient, in which a `GradScaler` lifts them.
+    """
+    return plan.loss is not None and plan.reduction != "none" and plan.needs_any and x.dtype != torch.float16
+
+
+# --- many blocks ------------------------------------------------------------------------------------------------------
+
+
+def blocks_forward(
+    plan: Plan, x: Tensor, labels: Labels, parameters: Parameters
+) -> tuple[Tensor | None, Tensor, Gradients]:
+    """Loss, output, and the sums of the gradients of the loss if they can be had already."""
+    output, losses = empty_beside(x, x.shape[0], parameters[plan.num_layers - 1].shape[0]), []
+    sums = empty_sums(plan, x, parameters, plan.needs) if keeps_sums(plan, x) else []
+    scale, sums_now = plan.scale(output.numel()), bool(sums)
+    blocks = in_blocks(plan, x, *labels, output, sums[0] if sums_now else None)
+    with workspace(plan, parameters, with_deltas=sums_now) as rooms:
+        for x_block, y, w, p, out, grad_x in zip(*blocks, strict=False):
+            hidden = hidden_forward(plan, x_block, parameters, rooms)
+            below = hidden[-1] if hidden else x_block
+            _, loss, delta = last_forward(plan, below, parameters, (y, w, p), scale, out, sums_now)
+            if loss is not None:
+                losses.append(loss if plan.reduction == "none" else loss.sum())
+            if delta is not None:
+                block_backward(plan, delta.to(x.dtype), x_block, hidden, parameters, plan.needs, sums, rooms, grad_x)
+    if not losses:
+        return None, output, sums
+    return torch.cat(losses) if plan.reduction == "none" else torch.stack(losses).sum().mul_(scale), output, sums
+
+
+def blocks_backward(
+    plan: Plan,
+    x: Tensor,
+    labels: Labels,
+    parameters: Parameters,
+    output: Tensor,
+    grad_loss: Tensor | None,
+    grad_output: Tensor | None,
+    needs: Sequence[bool],
+) -> Gradients:
+    """The gradients from each block's own incoming gradient, after taking it forward once more."""
+    sums, scale = empty_sums(plan, x, parameters, needs), plan.scale(output.numel())
+    of_rows = None if grad_loss is None else grad_loss.expand(output.shape)
+    blocks = in_blocks(plan, x, *labels, output, of_rows, grad_output, sums[0])
+    with workspace(plan, parameters, with_deltas=True) as rooms:
+        for x_block, y, w, p, out, of_loss, of_output, grad_x in zip(*blocks, strict=False):
+            hidden = hidden_forward(plan, x_block, parameters, rooms)
+            delta = None
+            if of_loss is not None:
+                below = hidden[-1] if hidden else x_block
+                _, _, delta = last_forward(plan, below, parameters, (y, w, p), scale)
+            delta = incoming_delta(plan, delta, of_loss, of_output, out)
+            block_backward(plan, delta, x_block, hidden, parameters, needs, sums, rooms, grad_x)
+    return sums
+
+
+def in_blocks(plan: Plan, *tensors: Tensor | None) -> Iterator[Any]:
+    """The blocks of rows of each tensor; None for each block where there is no tensor."""
+    return (repeat(None) if t is None else t.split(plan.block_rows) for t in tensors)
+
+
+def empty_sums(plan: Plan, x: Tensor, parameters: Parameters, needs: Sequence[bool]) -> Gradients:
+    """Room for ∂J/∂x, and zeros to add the gradients of the blocks to.
+
+    They are float32 at least; those of the biases, which are few numbers, float64 where the device has it.
+    """
+    wide = at_least_float32(x.dtype)
+    widest = wide if x.device.type == "mps" else torch.float64
+    weights = parameters[: plan.num_layers]
+    zeros = functools.partial(torch.zeros, device=x.device)
+    of_weights = [zeros(w.shape, dtype=wide) if n else None for w, n in zip(weights, needs[1:], strict=False)]
+    needs_bias = needs[1 + plan.num_layers :]
+    of_biases = [zeros(w.shape[:1], dtype=widest) if n else None for w, n in zip(weights, needs_bias, strict=True)]
+    return [empty_beside(x, *x.shape) if needs[0] else None, *of_weights, *of_biases]
+
+
+# --- the same gradients as a function that can be differentiated and batched ------------------------------------------
+
+
+def network_backward(
+    plan: Plan,
+    x: Tensor,
+    labels: Labels,
+    parameters: Parameters,
+    grad_loss: Tensor | None,
+    grad_output: Tensor | None,
+    needs: Sequence[bool],
+) -> Gradients:
+    """From x and the incoming gradients through the formulas of the layers, all rows at once: for the second order."""
+    weights, biases = parameters[: plan.num_layers], parameters[plan.num_layers :]
+    a = [x]
+    for weight, bias, activation in zip(weights, biases, plan.activations, strict=True):
+        a.append(dense_activation_forward(a[-1], weight, bias, activation))
+    deltas = []
+    if grad_loss is not None and plan.loss is not None:
+        z = dense_forward(a[-2], weights[-1], biases[-1])
+        delta = delta_of_loss(z, labels, plan.activations[-1], plan.loss)
+        deltas.append((delta * reduce_backward(grad_loss, z.numel(), plan.reduction)).to(x.dtype))
+    if grad_output is not None:
+        deltas.append(ACTIVATIONS[plan.activations[-1]].backward(grad_output, a[-1]))
+    delta = sum(deltas[1:], deltas[0])
+    grads: Gradients = [None] * len(needs)
+    lowest = plan.lowest_layer(needs)
+    for layer in range(plan.num_layers - 1, lowest - 1, -1):
+        of_weight, of_bias, bias = 1 + layer, 1 + plan.num_layers + layer, biases[layer]
+        wanted = layer > lowest or needs[0], needs[of_weight], needs[of_bias]
+        bias_shape = None if bias is None else bias.shape
+        below, grads[of_weight], grads[of_bias] = dense_backward(delta, a[layer], weights[layer], bias_shape, wanted)
+        if layer > lowest and below is not None:
+            delta = ACTIVATIONS[plan.activations[layer - 1]].backward(below, a[layer])
+        else:
+            grads[0] = below
+    return grads
+
+
+class NetworkFunction(Function):
+    """A whole network and its loss.
+
+    Forward:   z[l] = a[l−1] W[l]ᵀ + b[l],  a[l] = g[l](z[l]) for l = 1 … L;  J = reduction of 𝓛(a[L], y)
+    Backward:  δ[L] = ∂J/∂z[L] (a[L] − y where σ' cancels);  ∂J/∂W[l] = δ[l]ᵀ a[l−1],  ∂J/∂b[l] = Σ_rows δ[l],
+               δ[l−1] = (δ[l] W[l]) ⊙ g'[l−1](z[l−1]),  ∂J/∂x = δ[1] W[1]
+    Saved:     x, y, w, p, W, b, a[L]; of one block also a[1] … a[L−1] and δ[L], of many the gradients: outputs too,
+               which nobody differentiates
+    Shapes:    x (rows, n[0]), y, w, p and a[L] (rows, n[L]); J () or (rows, n[L])
+    Raises:    nothing; `functional` passes only what fits together
+    Reference: derivation.md, sections 4 and 7
+    """
+
+    @staticmethod
+    def forward(
+        plan: Plan, x: Tensor, target: Tensor | None, weight: Tensor | None, pos_weight: Tensor | None, *parameters: Any
+    ) -> tuple[Tensor | None, ...]:
+        labels = target, weight, pos_weight
+        if x.shape[0] > plan.block_rows:
+            loss, output, kept = blocks_forward(plan, x, labels, parameters)
+        else:
+            scale = plan.scale(x.shape[0] * parameters[plan.num_layers - 1].shape[0])
+            hidden = hidden_forward(plan, x, parameters)
+            below = hidden[-1] if hidden else x
+            output, loss, delta = last_forward(plan, below, parameters, labels, scale, needs_delta=plan.needs_any)
+            kept = [*hidden, delta] if plan.needs_any else []
+            if loss is not None and plan.reduction != "none":
+                loss = loss.sum().mul_(scale)
+        if loss is not None and target is not None and loss.dtype != target.dtype:
+            loss = loss.to(target.dtype)
+        return loss, output, *kept
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor | None, ...]) -> None:
+        ctx.plan = inputs[0]
+        ctx.mark_non_differentiable(*[t for t in outputs[2:] if t is not None])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[1:], *outputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor | None, grad_output: Tensor | None, *_: None) -> Any:
+        plan, saved, needs = ctx.plan, ctx.saved_tensors, ctx.needs_input_grad
+        if grad_loss is None and grad_output is None:
+            return (None,) * len(needs)
+        end_of_parameters = 4 + 2 * plan.num_layers
+        x, labels, parameters, kept = saved[0], saved[1:4], saved[4:end_of_parameters], saved[end_of_parameters:]
+        needs, incoming = needs[1:2] + needs[5:], (grad_loss, grad_output)
+        with autocast_off(x):
+            if torch.is_grad_enabled() or is_transformed(*incoming):
+                grads = network_backward(plan, x, labels, parameters, *incoming, needs)
+            elif x.shape[0] <= plan.block_rows:
+                delta = incoming_delta(plan, kept[-1], *incoming, kept[0])
+                grads = block_backward(plan, delta, x, kept[1:-1], parameters, needs)
+            elif keeps_sums(plan, x) and grad_loss is not None and grad_output is None:
+                grads = [None if total is None else total * grad_loss for total in kept[1:]]
+            else:
+                grads = blocks_backward(plan, x, labels, parameters, kept[0], *incoming, needs)
+        for i, t in enumerate(parameters, 1):
+            grad = grads[i]
+            if grad is not None and (grad.dtype != t.dtype or grad.shape != t.shape):
+                grads[i] = like(t, grad)
+        return None, grads[0], None, None, None, *grads[1:]
+
+
+def is_transformed(*incoming: Tensor | None) -> bool:
+    """Whether vmap, or a gradient of many at once, goes through the backward: it writes to no buffers then."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in incoming)
+
+
+def like(t: Tensor, grad: Tensor) -> Tensor:
+    """A gradient in the shape and dtype of its input; a number shared by all neurons gets their sum."""
+    return (grad if grad.shape == t.shape else grad.sum().reshape(t.shape)).to(t.dtype)

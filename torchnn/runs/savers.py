@@ -1,0 +1,202 @@
+"""When a run writes checkpoints: the best by a metric, and the newest to go on from."""
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.fabric.utilities.types import _Stateful
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+
+from torchnn.files import copy_whole, discard_leftovers, replacing
+from torchnn.runs.callbacks import LAST
+
+REST = 100  # times as long as a write took, in which no other is begun: writing costs 1 % at most
+STEPS_BETWEEN_AGREEMENTS = 50  # processes agree on the time by talking, which costs more than a look at a clock
+
+
+class CheckpointWriteError(OSError):
+    """A checkpoint that could not be written; the message is one sentence that names it."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, waits for the disk, and then renames it: a plug-in of Lightning's Trainer.
+
+    A full disk or a killed process leaves the checkpoint that was there before.
+
+    Raises:
+        CheckpointWriteError: the disk is full or the folder cannot be written to.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        if storage_options is not None:
+            raise TypeError("AtomicCheckpointIO takes no storage_options.")
+        content = io.BytesIO()  # torch.save on a full disk fails twice, the second time while its writer is destroyed
+        torch.save(checkpoint, content)
+        try:
+            with replacing(Path(path)) as file:
+                file.write(content.getbuffer())
+        except OSError as error:
+            kept = "the one before it is kept" if Path(path).exists() else "nothing was written"
+            raise CheckpointWriteError(
+                f"checkpoint {path} could not be written ({error.strerror}), {kept}: make room or give another "
+                "--trainer.default_root_dir."
+            ) from error
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's `ModelCheckpoint`, whose resumed run has the best checkpoint so far in its own folder."""
+
+    _resumed_from: Path | None = None
+    _strategy: Any = None
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        self._resumed_from = Path(str(trainer.ckpt_path)).parent if fitting else None
+        self._strategy = trainer.strategy
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the scores, and copies of the files beside the checkpoint that is resumed from.
+
+        A file that is gone was replaced by a better one after that checkpoint, which the run will find again.
+        """
+        if self._resumed_from is None:  # testing and predicting keep no books
+            return
+        assert self.dirpath is not None
+        folder = Path(self.dirpath)
+        scores = {Path(path).name: score for path, score in state_dict["best_k_models"].items()}
+        if self._strategy.is_global_zero:
+            for name in list(scores):
+                source, target = self._resumed_from / name, folder / name
+                if not source.is_file():
+                    del scores[name]
+                elif source.resolve() != target.resolve():
+                    copy_whole(source, target)
+        scores = self._strategy.broadcast(scores)
+        self.best_k_models = {str(folder / name): score for name, score in scores.items()}
+        if self.best_k_models:
+            best, worst = (min, max) if self.mode == "min" else (max, min)
+            self.best_model_path = best(self.best_k_models, key=lambda path: float(self.best_k_models[path]))
+            self.best_model_score = self.best_k_models[self.best_model_path]
+            self.kth_best_model_path = worst(self.best_k_models, key=lambda path: float(self.best_k_models[path]))
+            self.kth_value = self.best_k_models[self.kth_best_model_path]
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps `last.ckpt`, from which `torchnn fit --ckpt_path last` goes on.
+
+    It is rewritten when an epoch is over, inside one every so many seconds or steps, and when training ends. Unless
+    steps say otherwise, a write is followed by a rest of 100 times its duration, so that it costs 1 % at most. Inside
+    an epoch it is written only if the training loader can say how far it has come (`state_dict`).
+
+    Args:
+        every_seconds: seconds between two writes inside an epoch, above 0, or null to write at the ends of epochs only.
+        every_steps: write every so many optimiser steps too, 1 or more, however long that takes; null for not.
+
+    Raises:
+        ValueError: an argument outside what is said above.
+    """
+
+    def __init__(self, every_seconds: float | None = 60.0, every_steps: int | None = None) -> None:
+        super().__init__(filename=Path(LAST).stem)
+        if every_seconds is not None and not every_seconds > 0:
+            raise ValueError(f"every_seconds is {every_seconds}: it is a number above 0, or null.")
+        if every_steps is not None and every_steps < 1:
+            raise ValueError(f"every_steps is {every_steps}: it is 1 or more, or null.")
+        self.every_seconds = every_seconds
+        self.every_steps = every_steps
+        self._written_at = 0.0
+        self._rest = 0.0
+        self._after_validation = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        # Without a run folder it shares one with earlier runs, whose files it must not replace.
+        self._enable_version_counter = not trainer.loggers
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: a resumed run writes a file of its own."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero and trainer.ckpt_path is not None:
+            discard_leftovers(Path(str(trainer.ckpt_path)).parent)
+        self._written_at, self._rest, self._after_validation = time.monotonic(), 0.0, False
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        too_early = self.every_seconds is None or time.monotonic() - self._written_at < self.every_seconds
+        if too_early and self.every_steps is None and trainer.max_steps == -1 and not trainer.should_stop:
+            return  # nearly every step, so it costs no more than a look at the clock
+        loop: Any = trainer.fit_loop.epoch_loop
+        if loop.batch_progress.is_last_batch or not self._is_due(trainer) or loop._should_accumulate():
+            return
+        if loop._should_check_val_fx(trainer.fit_loop._data_fetcher):
+            self._after_validation = True  # which belongs to this step and has not begun
+        else:
+            self._write_inside_epoch(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        inside = trainer.state.fn == TrainerFn.FITTING and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if inside and (self._after_validation or _is_ending(trainer)):
+            self._after_validation = False
+            self._write_inside_epoch(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The epoch before is over now, and its metrics and schedules are settled, as at no earlier hook."""
+        rested = self._agree(trainer, time.monotonic() - self._written_at >= self._rest)
+        if rested or self._is_wanted_step(trainer):
+            self._write(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Too early: see `on_train_epoch_start`."""
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        if self._is_wanted_step(trainer) or _is_ending(trainer):
+            return True
+        if self.every_seconds is None:
+            return False
+        if trainer.world_size > 1 and trainer.global_step % STEPS_BETWEEN_AGREEMENTS:
+            return False
+        passed = time.monotonic() - self._written_at
+        return self._agree(trainer, passed >= self.every_seconds and passed >= self._rest)
+
+    def _is_wanted_step(self, trainer: pl.Trainer) -> bool:
+        return self.every_steps is not None and trainer.global_step % self.every_steps == 0
+
+    @staticmethod
+    def _agree(trainer: pl.Trainer, due: bool) -> bool:
+        return due if trainer.world_size == 1 else bool(trainer.strategy.broadcast(due))
+
+    def _write_inside_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loader: Any = trainer.fit_loop._combined_loader
+        if not all(isinstance(part, _Stateful) for part in loader.flattened):
+            return
+        finite = all(bool(torch.isfinite(p).all()) for p in pl_module.parameters())
+        if trainer.strategy.reduce_boolean_decision(finite, all=True):  # else the run is about to be stopped
+            self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        if self._should_skip_saving_checkpoint(trainer):
+            return
+        began = time.monotonic()
+        for logger in trainer.loggers:  # what was logged before the checkpoint is on the disk before it
+            logger.save()
+        self._save_none_monitor_checkpoint(trainer, {})
+        self._written_at = time.monotonic()
+        self._rest = REST * (self._written_at - began)
+
+
+def _is_ending(trainer: pl.Trainer) -> bool:
+    """Whether training stops after this step, even inside an epoch."""
+    loop: Any = trainer.fit_loop
+    return trainer.global_step == trainer.max_steps or (trainer.should_stop and loop._can_stop_early)
