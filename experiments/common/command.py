@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
-from torchnn.cli.parser import OneSentenceParser
+from torchnn.cli.parser import TrainingParser
 from torchnn.console import one_sentence, options
 
 from .plots import save
@@ -121,7 +121,7 @@ class Experiment:
         return {path.stem: read_table(path)[1] for path in sorted(self.results.glob("*.csv"))}
 
 
-class Parser(OneSentenceParser):
+class Parser(TrainingParser):
     """The parser of the torchnn command, which answers in the name of the experiment."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

@@ -116,7 +116,7 @@ def test_all_of_torchnn_in_one_table_of_markdown(capsys: pytest.CaptureFixture[s
         ((*RIGHT, "--html", "nowhere/page.html"), "there is no folder nowhere"),
         ((*RIGHT, "--html", "of_a_user.py"), "is there already"),
         (("--reference", "torch:square"), "--reference belongs to a target"),
-        (("--sheed", "3"), "unrecognized arguments: --sheed"),
+        (("--sheed", "3"), "did you mean --seed?"),
     ],
 )
 def test_a_mistake_is_answered_in_one_sentence(

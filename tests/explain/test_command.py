@@ -114,7 +114,7 @@ def test_status_1_if_a_gradient_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys
         (("--html", "notes.txt"), "notes.txt is there and is no page of torchnn explain"),
         (("--html", "."), "is a folder"),
         (("--html", "nowhere/page.html"), "there is no folder nowhere"),
-        (("--widht", "3"), "unrecognized arguments: --widht"),
+        (("--widht", "3"), "did you mean --max-width?"),
     ],
 )
 def test_a_mistake_is_answered_in_one_sentence(

@@ -67,7 +67,7 @@ def test_a_checkpoint_with_code_is_refused_and_the_code_does_not_run(tmp_path: P
                 "state_dict": {**WEIGHTS, BIAS: torch.full_like(WEIGHTS[BIAS], torch.nan)},
                 "hyper_parameters": {"in_features": 3},
             },
-            f"{BIAS} that are no finite numbers",
+            f"{BIAS} that are not finite",
         ),
         (torch.ones(3), "no hyper-parameters"),
     ],
