@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 ONNX_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 INTERRUPTED = 130  # exit status
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PIP_NAMES = {"sklearn": "scikit-learn", "yaml": "PyYAML"}  # of packages that are imported by another name
 IN_WORDS = {
     "NoneType": "null",
     "Sequence": "a list",
@@ -64,6 +65,33 @@ class OneSentenceParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         fail(f"{one_sentence(message, options(self)).removesuffix('.')}.")
+
+
+class MissingPackageError(ImportError):
+    """A package of an extra is not installed; the message is one sentence with the pip line."""
+
+
+@contextmanager
+def need(extra: str, user: str) -> Iterator[None]:
+    """Turn the error of a missing package into one sentence with the pip line that installs it.
+
+    Args:
+        extra: the extra of torchnn that brings the package: train, explain or export.
+        user: what needs it, as the sentence names it, such as "torchnn fit".
+
+    Raises:
+        MissingPackageError: a package that the body imports is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "torchnn"):
+            raise
+        package = PIP_NAMES.get(package, package)
+        raise MissingPackageError(
+            f"{user} needs {package}, which is not installed: pip install 'torchnn[{extra}]'.", name=error.name
+        ) from error
 
 
 @contextmanager

@@ -5,27 +5,30 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import DataConversionWarning
-from sklearn.model_selection import train_test_split
-from sklearn.utils import Tags, assert_all_finite, check_random_state
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from torchnn.console import quiet
-from torchnn.data.batches import BatchLoader
-from torchnn.data.module import EVALUATION_BATCH_SIZE
-from torchnn.model.classifier import BinaryClassifier
-from torchnn.tables.columns import Schema
-from torchnn.tables.encode import encode
-from torchnn.tables.learn import learn_columns
-from torchnn.tables.memory import raw_table
-from torchnn.tables.roles import Roles
-from torchnn.tables.table import Table
+from torchnn.console import need, quiet
+
+with need("train", "torchnn.sklearn"):
+    import lightning.pytorch as pl
+    from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.exceptions import DataConversionWarning
+    from sklearn.model_selection import train_test_split
+    from sklearn.utils import Tags, assert_all_finite, check_random_state
+    from sklearn.utils.multiclass import check_classification_targets, type_of_target
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+    from torchnn.data.batches import BatchLoader
+    from torchnn.data.module import EVALUATION_BATCH_SIZE
+    from torchnn.model.classifier import BinaryClassifier
+    from torchnn.tables.columns import Schema
+    from torchnn.tables.encode import encode
+    from torchnn.tables.learn import learn_columns
+    from torchnn.tables.memory import raw_table
+    from torchnn.tables.roles import Roles
+    from torchnn.tables.table import Table
 
 SEEDS = 2**31 - 1
 FEWEST_TO_SPLIT = 10  # rows of a class

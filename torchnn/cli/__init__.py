@@ -4,7 +4,9 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-OWN_PARSER = ("check", "explain", "export")
+from torchnn.console import MissingPackageError, fail, need
+
+OWN_PARSER = {"check": "explain", "explain": "explain", "export": "export"}  # and the extra that each needs
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -19,7 +21,11 @@ def main(args: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if args is None else list(args)
     name, rest = (words[0], words[1:]) if words[:1] and words[0] in OWN_PARSER else ("train", words)
     try:
-        importlib.import_module(f"torchnn.cli.{name}").main(rest)
+        with need(OWN_PARSER.get(name, "train"), " ".join(["torchnn", *words[:1]])):
+            module = importlib.import_module(f"torchnn.cli.{name}")
+        module.main(rest)
+    except MissingPackageError as error:
+        fail(str(error))
     except KeyboardInterrupt:
         sys.stderr.write(f"torchnn: interrupted; start {' '.join(['torchnn', *words[:1]])} again.\n")
         sys.exit(130)
