@@ -15,7 +15,9 @@ PAGES = {".md", ".css", ".png", ".csv", ".sh", ".sbatch"}  # the pages and what 
 LINKED = "LICENSE", "CITATION.cff", "constraints.txt"
 DOCTEST = re.compile(r"^>>> .*(?:\n(?!\n).*)*", flags=re.MULTILINE)
 # "Forward:   formula" of an operation, with the lines that continue it
-FACTS = re.compile(r"^(?:(?:Forward|Backward|Saved|Shapes|Raises|Reference): .*(?:\n[ ]+\S.*)*\n?)+", flags=re.MULTILINE)
+FACTS = re.compile(
+    r"^(?:(?:Forward|Backward|Saved|Shapes|Raises|Reference): .*(?:\n[ ]+\S.*)*\n?)+", flags=re.MULTILINE
+)
 
 
 def files() -> list[Path]:

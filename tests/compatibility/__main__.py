@@ -1,4 +1,4 @@
-"""Prints the compatibility matrix of the README: `.venv/bin/python -m tests.compatibility`."""
+"""Prints the compatibility table in docs/modules.md: `.venv/bin/python -m tests.compatibility`."""
 
 import sys
 

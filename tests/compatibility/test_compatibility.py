@@ -1,4 +1,4 @@
-"""The cells of the compatibility matrix of the README, and skorch."""
+"""The cells of the compatibility table in docs/modules.md, and skorch."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torchnn
 from tests.compatibility.models import CASES
 from tests.compatibility.settings import ABSOLUTE, RELATIVE, SETTINGS, gradients_of_mean, table, twins
 
-README = (Path(torchnn.__file__).parent.parent / "README.md").read_text()
+PAGE = (Path(torchnn.__file__).parent.parent / "docs/modules.md").read_text()
 ignored = pytest.mark.filterwarnings("ignore")  # transformers' and torch.onnx's own
 
 
@@ -25,9 +25,9 @@ def test_a_converted_model_does_what_it_did(setting: str, model: str) -> None:
     SETTINGS[setting](CASES[model])
 
 
-def test_the_readme_shows_the_cells_that_are_tested() -> None:
+def test_the_documentation_shows_the_cells_that_are_tested() -> None:
     """If it is old: `.venv/bin/python -m tests.compatibility`."""
-    assert table(lambda setting, model: True, list(CASES)) in README
+    assert table(lambda setting, model: True, list(CASES)) in PAGE
 
 
 @ignored
