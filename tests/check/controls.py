@@ -1,4 +1,4 @@
-"""Positive controls: torch's own operations, and Functions written correctly in five styles."""
+"""Correct code that must not fail: Functions written in five styles, and torch's own operations."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,24 +9,24 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from torchnn.check.operations import normal
+from torchnn.check.operations import normal_inputs
 
 
 class Control(NamedTuple):
-    """What is checked, its reference and its inputs; which properties its style cannot have."""
+    """A correct function, its reference and its inputs, and the properties that do not apply to it."""
 
     name: str
     target: Any
     reference: Any
     make_inputs: Callable[..., Any]
-    cannot: frozenset[str] = frozenset()
+    not_applicable: frozenset[str] = frozenset()
 
 
 def layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.sigmoid(functional.linear(x, weight, bias))
 
 
-LAYER = normal((5, 3), (4, 3), (4,))
+LAYER = normal_inputs((5, 3), (4, 3), (4,))
 
 
 def no_autocast() -> Any:
@@ -34,7 +34,7 @@ def no_autocast() -> Any:
 
 
 def lowered(*tensors: Tensor) -> list[Tensor]:
-    """As autocast lowers the inputs of a product."""
+    """Cast as autocast casts the inputs of a matrix product."""
     if not torch.is_autocast_enabled("cpu"):
         return list(tensors)
     dtype = torch.get_autocast_dtype("cpu")
@@ -42,7 +42,7 @@ def lowered(*tensors: Tensor) -> list[Tensor]:
 
 
 def layer_backward(grad_output: Tensor, saved: tuple[Tensor, ...], needs: tuple[bool, ...]) -> Any:
-    """δ = ∂𝓛/∂a · a(1 − a), and its three products, for any number of leading dimensions."""
+    """δ = ∂𝓛/∂a · a(1 − a) and its three products, for any number of leading dimensions."""
     x, weight, a = saved
     with no_autocast():
         delta = grad_output * a * (1 - a)
@@ -54,8 +54,8 @@ def layer_backward(grad_output: Tensor, saved: tuple[Tensor, ...], needs: tuple[
         )
 
 
-class Apart(Function):
-    """forward and setup_context apart, with a rule for vmap."""
+class Separate(Function):
+    """Separate forward and setup_context, with a rule for vmap."""
 
     generate_vmap_rule = True
 
@@ -74,8 +74,8 @@ class Apart(Function):
         return layer_backward(grad_output, ctx.saved_tensors, ctx.needs_input_grad)
 
 
-class WithJvp(Apart):
-    """The same with forward mode, which torch.compile does not take."""
+class WithJvp(Separate):
+    """The same with forward mode, which torch.compile does not support."""
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor | None, dweight: Tensor | None, dbias: Tensor | None) -> Tensor:
@@ -89,7 +89,7 @@ class WithJvp(Apart):
 
 
 class Combined(Function):
-    """forward(ctx, …) in one, the older style."""
+    """The older style: forward takes ctx."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class Combined(Function):
 
 
 class Once(Function):
-    """A backward that says that it cannot be differentiated again."""
+    """A backward that declares that it cannot be differentiated again."""
 
     generate_vmap_rule = False
 
@@ -150,13 +150,13 @@ def _backward(ctx: Any, grad_output: Tensor) -> Any:
 custom_layer.register_autograd(_backward, setup_context=_save)
 
 
-def by_door(apply: Callable[..., Any]) -> Callable[..., Any]:
-    """As a library calls it: the door lowers the inputs under autocast."""
+def lowering_inputs(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that a library would export: it casts the inputs under autocast, then calls `apply`."""
 
-    def door(*inputs: Tensor) -> Any:
+    def call(*inputs: Tensor) -> Any:
         return apply(*lowered(*inputs))
 
-    return door
+    return call
 
 
 TRANSFORMS = {"vmap", "func_grad", "per_sample_gradients", "jacobian", "hessian", "compiled_func_grad", "forward_mode"}
@@ -169,46 +169,79 @@ def classes(dtype: torch.dtype, device: torch.device, generator: torch.Generator
     return logits, torch.tensor([0, 2, 1, 1, 0], device=device)
 
 
+def style(name: str, apply: Callable[..., Any], *not_applicable: str) -> Control:
+    """The sigmoid layer, written in one style."""
+    return Control(
+        name=name,
+        target=lowering_inputs(apply),
+        reference=layer,
+        make_inputs=LAYER,
+        not_applicable=frozenset(not_applicable),
+    )
+
+
 STYLES = [
-    Control("apart", by_door(Apart.apply), layer, LAYER, frozenset({"forward_mode"})),
-    Control("with jvp", by_door(WithJvp.apply), layer, LAYER, frozenset(COMPILED)),
-    Control("combined", by_door(Combined.apply), layer, LAYER, frozenset(TRANSFORMS)),
-    Control(
-        "once_differentiable",
-        by_door(Once.apply),
-        layer,
-        LAYER,
-        frozenset({*TRANSFORMS, "second_order", "second_order_in_graph"}),
-    ),
-    Control("custom_op", by_door(custom_layer), layer, LAYER, frozenset({*TRANSFORMS, "onnx"})),
+    style("separate", Separate.apply, "forward_mode"),
+    style("with jvp", WithJvp.apply, *COMPILED),
+    style("combined", Combined.apply, *TRANSFORMS),
+    style("once_differentiable", Once.apply, *TRANSFORMS, "second_order", "second_order_in_graph"),
+    style("custom_op", custom_layer, *TRANSFORMS, "onnx"),
 ]
 
 ONE_INPUT = frozenset({*NO_FUNCTION, "frozen_inputs"})
 
 TORCH = [
-    Control("linear", functional.linear, lambda x, w, b: x @ w.T + b, LAYER, frozenset(NO_FUNCTION)),
-    Control("sigmoid", torch.sigmoid, lambda z: 1 / (1 + torch.exp(-z)), normal((5, 4)), ONE_INPUT),
-    Control("softplus", functional.softplus, lambda z: torch.log1p(torch.exp(z)), normal((5, 4)), ONE_INPUT),
     Control(
-        "layer_norm",
-        lambda x, w, b: functional.layer_norm(x, (4,), w, b),
-        lambda x, w, b: (x - x.mean(-1, True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt() * w + b,
-        normal((5, 4), (4,), (4,)),
-        frozenset(NO_FUNCTION),
+        name="linear",
+        target=functional.linear,
+        reference=lambda x, w, b: x @ w.T + b,
+        make_inputs=LAYER,
+        not_applicable=frozenset(NO_FUNCTION),
     ),
     Control(
-        "cross_entropy",
-        functional.cross_entropy,
-        lambda z, y: -torch.log_softmax(z, -1).gather(-1, y[..., None]).mean(),
-        classes,
-        frozenset({*ONE_INPUT, "grad_strides"}),
+        name="sigmoid",
+        target=torch.sigmoid,
+        reference=lambda z: 1 / (1 + torch.exp(-z)),
+        make_inputs=normal_inputs((5, 4)),
+        not_applicable=ONE_INPUT,
     ),
     Control(
-        "scaled_dot_product_attention",
-        functional.scaled_dot_product_attention,
-        lambda q, k, v: torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, -1) @ v,
-        normal((2, 3, 5, 4), (2, 3, 6, 4), (2, 3, 6, 4)),
-        frozenset({*NO_FUNCTION, "second_order", "second_order_in_graph", "forward_mode", "jacobian", "hessian"}),
+        name="softplus",
+        target=functional.softplus,
+        reference=lambda z: torch.log1p(torch.exp(z)),
+        make_inputs=normal_inputs((5, 4)),
+        not_applicable=ONE_INPUT,
     ),
-    Control("nn.Linear", nn.Linear(3, 4), functional.linear, normal((5, 3)), frozenset(NO_FUNCTION)),
+    Control(
+        name="layer_norm",
+        target=lambda x, w, b: functional.layer_norm(x, (4,), w, b),
+        reference=lambda x, w, b: (
+            (x - x.mean(-1, True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt() * w + b
+        ),
+        make_inputs=normal_inputs((5, 4), (4,), (4,)),
+        not_applicable=frozenset(NO_FUNCTION),
+    ),
+    Control(
+        name="cross_entropy",
+        target=functional.cross_entropy,
+        reference=lambda z, y: -torch.log_softmax(z, -1).gather(-1, y[..., None]).mean(),
+        make_inputs=classes,
+        not_applicable=frozenset({*ONE_INPUT, "grad_strides"}),
+    ),
+    Control(
+        name="scaled_dot_product_attention",
+        target=functional.scaled_dot_product_attention,
+        reference=lambda q, k, v: torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, -1) @ v,
+        make_inputs=normal_inputs((2, 3, 5, 4), (2, 3, 6, 4), (2, 3, 6, 4)),
+        not_applicable=frozenset(
+            {*NO_FUNCTION, "second_order", "second_order_in_graph", "forward_mode", "jacobian", "hessian"}
+        ),
+    ),
+    Control(
+        name="nn.Linear",
+        target=nn.Linear(3, 4),
+        reference=functional.linear,
+        make_inputs=normal_inputs((5, 3)),
+        not_applicable=frozenset(NO_FUNCTION),
+    ),
 ]

@@ -1,6 +1,5 @@
-"""`check_backward` itself: reports, choices, modules, and that it leaves the world as it was."""
+"""`check_backward` itself: the choice of properties, modules, seeds, wrong usage, and what it leaves unchanged."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,61 +12,85 @@ import torchnn
 from tests.check.planted import Square, square
 from torchnn.check import Report, WrongUseError, assert_backward, check_backward
 from torchnn.check.findings import PROPERTIES
-from torchnn.check.judge import judge
-from torchnn.check.matrix import markdown
-from torchnn.check.operations import OWN, Own, normal
+from torchnn.check.operations import OPERATIONS, Operation, normal_inputs
+from torchnn.check.report import markdown
+from torchnn.check.tolerances import measure_error
 
 pytest_plugins = ["torchnn.check.pytest_plugin"]
-Z = normal((5, 4))
+Z = normal_inputs((5, 4))
+PAGE = (Path(torchnn.__file__).parent.parent / "docs" / "checking-a-backward.md").read_text()
 
 
 def half(z: Tensor) -> Tensor:
     return Square.apply(z) / 2  # type: ignore[no-any-return, no-untyped-call]
 
 
-README = (Path(torchnn.__file__).parent.parent / "README.md").read_text()
+# --- torchnn's own operations -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("own", OWN, ids=lambda own: own.name)
-def test_torchnns_own_operations_are_right_and_the_readme_says_so(own: Own) -> None:
-    """If the table is old: `torchnn check --markdown`, between its marks in the README."""
-    report = check_backward(own.call, own.reference, own.make_inputs)
+def check_operation(operation: Operation, quick: bool) -> Report:
+    report = check_backward(operation.call, operation.reference, operation.make_inputs, quick=quick)
+    report.subject = operation.name
     assert not report.failures, str(report)
-    report.subject = own.name
-    lines = README.split("<!-- torchnn check -->")[1].split("<!-- end of torchnn check -->")[0].strip().splitlines()
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-    column = table[0].index(own.name)
-    shown = {line[0]: line[column] for line in table[1:]}
-    given = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown([report]).splitlines()]
-    assert shown == {line[0]: line[1] for line in given[2:] if len(line) == 2}
+    return report
+
+
+def cells_of(lines: list[str]) -> list[list[str]]:
+    """The cells of a Markdown table."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return [rows[0], *rows[2:]]
+
+
+def assert_documented(report: Report) -> dict[str, str]:
+    """Assert that the table in the docs agrees with a report; return the documented column of its subject."""
+    lines = PAGE.split("<!-- torchnn check -->")[1].split("<!-- end of torchnn check -->")[0].strip().splitlines()
+    table = cells_of(lines)
+    column = table[0].index(report.subject)
+    documented = {row[0]: row[column] for row in table[1:]}
+    found = dict(cells_of(markdown([report]).splitlines())[1:])
+    assert found.items() <= documented.items()
     for row in report.rows:
         if row.status == "N-A" and PROPERTIES[row.property].is_judged:
-            assert any(line.startswith(f"- {row.property}: {row.message} (") and own.name in line for line in lines)
+            reason = f"- {row.property}: {row.message} ("
+            assert any(line.startswith(reason) and report.subject in line for line in lines), reason
+    return documented
 
 
-def test_a_report_as_text_data_and_page() -> None:
-    report = check_backward(half, torch.square, Z, only=["value", "unmutated"])
-    assert not report.ok
-    assert report.failures == ["value"]
-    assert "FAIL" in str(report)
-    assert report["unmutated"].status == "PASS"
-    assert "0.5 times the right one" in report["value"].message
-    assert json.loads(report.to_json()) == report.to_dict()
-    page = report._repr_html_()
-    assert page.count("<tr") == 3
-    assert "<script" not in Report("<script>", report.rows)._repr_html_()
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_own_operations_pass_every_quick_property_as_documented(operation: Operation) -> None:
+    assert_documented(check_operation(operation, quick=True))
 
 
-def test_infinite_errors_are_plain_data() -> None:
-    report = check_backward(lambda z: z / 0 * z, torch.square, Z, only=["value"])
-    assert report["value"].worst_ulp == float("inf")
-    assert json.loads(report.to_json())["rows"][0]["worst_ulp"] == "inf"
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_own_operations_pass_every_property_as_documented(operation: Operation) -> None:
+    """If the table in the docs is outdated: put the output of `torchnn check --markdown` between its two comments."""
+    report = check_operation(operation, quick=False)
+    judged = {name for name, prop in PROPERTIES.items() if prop.is_judged}
+    assert assert_documented(report).keys() == judged
 
 
-def test_what_keeps_a_property_from_being_judged_fails_the_check() -> None:
+def test_a_small_own_operation_passes_the_slow_properties_and_all_state_is_restored() -> None:
+    sigmoid = next(operation for operation in OPERATIONS if operation.name == "sigmoid")
+    forward = torchnn.ops.activation.SigmoidFunction.forward
+    random, dtype, threads = torch.get_rng_state(), torch.get_default_dtype(), torch.get_num_threads()
+    with torch.no_grad():
+        check_operation(sigmoid, quick=False)
+        assert not torch.is_grad_enabled()
+    assert torch.is_grad_enabled()
+    assert torch.equal(random, torch.get_rng_state())
+    assert (dtype, threads) == (torch.get_default_dtype(), torch.get_num_threads())
+    assert torchnn.ops.activation.SigmoidFunction.forward is forward
+
+
+# --- which properties are checked -------------------------------------------------------------------------------------
+
+
+def test_the_property_that_prevents_another_from_being_judged_fails_the_check() -> None:
     report = check_backward(half, torch.square, Z, only=["second_order"])
     assert report.failures == ["value"]
     assert report["second_order"].status == "N-A"
+    assert report["second_order"].message == "not judged, because value fails"
 
 
 def test_a_call_that_raises_fails_once() -> None:
@@ -81,27 +104,29 @@ def test_a_call_without_a_graph_fails_once() -> None:
     assert report.failures == ["runs"]
 
 
-def test_assert_backward_names_what_fails() -> None:
-    assert assert_backward(square, torch.square, Z, quick=True).ok
-    with pytest.raises(AssertionError, match=r"value[\s\S]*FAIL"):
-        assert_backward(half, torch.square, Z, quick=True)
+def test_skip_and_quick_leave_properties_out() -> None:
+    report = check_backward(square, None, Z, quick=True, skip=["gradient"])
+    names = [row.property for row in report.rows]
+    assert names == [p.name for p in PROPERTIES.values() if not p.is_slow and p.name != "gradient"]
 
 
-def test_the_fixture_for_test_suites(assert_backward: Any) -> None:
-    assert assert_backward(square, torch.square, Z, only=["gradient"]).ok
+def test_an_error_in_the_second_call_only_is_found_unless_quick() -> None:
+    def calls(dtype: Any, device: Any, generator: torch.Generator) -> list[tuple[Tensor, ...]]:
+        return [(torch.ones(3, dtype=dtype),), (torch.full((2,), 3.0, dtype=dtype),)]
 
-
-def test_a_module_and_its_parameters() -> None:
-    ours, theirs = torchnn.DenseSigmoid(3, 4), nn.Linear(3, 4)
-    reference = nn.Sequential(theirs, nn.Sigmoid())
-    report = check_backward(ours, reference, normal((5, 3)), quick=True)
+    slow = [prop.name for prop in PROPERTIES.values() if prop.is_slow]
+    report = check_backward(
+        lambda z: z * z.detach().clamp(max=2), lambda z: z * z.clamp(max=2).detach(), calls, skip=slow
+    )
     assert report.ok, str(report)
-    assert report.subject == "DenseSigmoid"
-    with pytest.raises(WrongUseError, match="parameters of different shapes"):
-        check_backward(ours, nn.Linear(4, 4), normal((5, 3)))
+    report = check_backward(lambda z: z * z.detach(), lambda z: z * z.clamp(max=2).detach(), calls, only=["gradient"])
+    assert report.failures == ["value"]
+    assert check_backward(
+        lambda z: z * z.detach(), lambda z: z * z.clamp(max=2).detach(), calls, only=["gradient"], quick=True
+    ).ok
 
 
-def test_several_calls_options_and_a_seed() -> None:
+def test_the_seed_decides_the_inputs_of_all_calls() -> None:
     seen: list[Tensor] = []
 
     def several(dtype: Any, device: Any, generator: torch.Generator) -> list[tuple[Tensor, ...]]:
@@ -119,105 +144,109 @@ def test_several_calls_options_and_a_seed() -> None:
     assert not torch.equal(seen[0], first)
 
 
-def test_only_in_the_second_call() -> None:
-    def calls(dtype: Any, device: Any, generator: torch.Generator) -> list[tuple[Tensor, ...]]:
-        return [(torch.ones(3, dtype=dtype),), (torch.full((2,), 3.0, dtype=dtype),)]
+# --- targets ----------------------------------------------------------------------------------------------------------
 
-    slow = [prop.name for prop in PROPERTIES.values() if prop.is_slow]
-    report = check_backward(
-        lambda z: z * z.detach().clamp(max=2), lambda z: z * z.clamp(max=2).detach(), calls, skip=slow
-    )
+
+def test_assert_backward_raises_an_error_that_names_the_failing_property() -> None:
+    assert assert_backward(square, torch.square, Z, quick=True).ok
+    with pytest.raises(AssertionError, match=r"value\s+FAIL"):
+        assert_backward(half, torch.square, Z, quick=True)
+
+
+def test_the_pytest_fixture_checks_a_backward(assert_backward: Any) -> None:
+    assert assert_backward(square, torch.square, Z, only=["gradient"]).ok
+
+
+def test_the_parameters_of_a_module_are_checked_too() -> None:
+    ours, theirs = torchnn.DenseSigmoid(3, 4), nn.Linear(3, 4)
+    reference = nn.Sequential(theirs, nn.Sigmoid())
+    report = check_backward(ours, reference, normal_inputs((5, 3)), quick=True)
     assert report.ok, str(report)
-    report = check_backward(lambda z: z * z.detach(), lambda z: z * z.clamp(max=2).detach(), calls, only=["gradient"])
-    assert report.failures == ["value"]
-    assert check_backward(
-        lambda z: z * z.detach(), lambda z: z * z.clamp(max=2).detach(), calls, only=["gradient"], quick=True
-    ).ok
+    assert report.subject == "DenseSigmoid"
+    with pytest.raises(WrongUseError, match="parameters of different shapes"):
+        check_backward(ours, nn.Linear(4, 4), normal_inputs((5, 3)))
 
 
-def test_an_unknown_property() -> None:
-    with pytest.raises(WrongUseError, match=r"only names 'nothing', which is no property: choose of runs, raw"):
-        check_backward(square, None, Z, only=["nothing"])
-    with pytest.raises(WrongUseError, match=r"skip names 'gradeint', which is no property"):
-        check_backward(square, None, Z, skip=["gradeint"])
-
-
-@pytest.mark.parametrize("reference", [square, Square, lambda z: square(z) * 1], ids=["itself", "class", "around it"])
-def test_a_reference_that_is_the_target_proves_nothing(reference: Any) -> None:
-    with pytest.raises(WrongUseError, match="the reference has the backward that is to be checked"):
-        check_backward(square, reference, Z)
-
-
-def test_no_inputs() -> None:
-    with pytest.raises(WrongUseError, match="make_inputs is missing"):
-        check_backward(square)
-
-
-def test_skipped_and_quick() -> None:
-    report = check_backward(square, None, Z, quick=True, skip=["gradient"])
-    names = [row.property for row in report.rows]
-    assert names == [p.name for p in PROPERTIES.values() if not p.is_slow and p.name != "gradient"]
-
-
-def test_large_inputs_without_a_reference() -> None:
-    with pytest.raises(WrongUseError, match="give smaller inputs or a reference"):
-        check_backward(square, None, normal((100, 50)))
-
-
-def test_everything_is_left_as_it_was() -> None:
-    before, hooks, forward = torch.get_rng_state(), torch.is_grad_enabled(), Square.forward
-    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
-    with torch.no_grad():
-        assert check_backward(square, torch.square, Z).ok
-        assert not torch.is_grad_enabled()
-    assert torch.equal(before, torch.get_rng_state())
-    assert (hooks, forward, dtype, threads) == (
-        torch.is_grad_enabled(),
-        Square.forward,
-        torch.get_default_dtype(),
-        torch.get_num_threads(),
-    )
-
-
-def test_a_loss_of_classes() -> None:
+def test_a_loss_of_class_numbers_passes() -> None:
     def inputs(dtype: Any, device: Any, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return torch.randn(4, 3, dtype=dtype, generator=generator), torch.tensor([0, 2, 1, 1])
 
     assert check_backward(functional.cross_entropy, None, inputs, quick=True).ok
 
 
-# --- the judge --------------------------------------------------------------------------------------------------------
+# --- wrong usage ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_near_enough() -> None:
-    right = torch.randn(5, 4, dtype=torch.double)
-    assert judge(right * (1 + 1e-10), right).is_allowed
-    assert not judge(right * (1 + 1e-8), right).is_allowed
-    assert judge(right.float(), right, error_of_reference=1e-7).is_allowed
-    assert not judge(right.float() * (1 + 1e-5), right, error_of_reference=1e-7).is_allowed
+def test_unknown_properties_are_refused() -> None:
+    with pytest.raises(WrongUseError, match=r"only contains 'nothing', which is not a property: choose from runs, raw"):
+        check_backward(square, None, Z, only=["nothing"])
+    with pytest.raises(WrongUseError, match=r"skip contains 'gradeint', which is not a property"):
+        check_backward(square, None, Z, skip=["gradeint"])
 
 
-def test_not_a_number_is_always_wrong() -> None:
-    right = torch.ones(3, dtype=torch.double)
-    given = torch.tensor([1, torch.nan, 1], dtype=torch.double)
-    assert not judge(given, right, error_of_reference=1e30).is_allowed
-    assert judge(given, given).is_allowed  # where the reference has none either, nothing is judged
+def test_an_empty_choice_of_properties_is_refused() -> None:
+    with pytest.raises(WrongUseError, match="nothing would be checked"):
+        check_backward(torch.square, None, Z, only=[])
+
+
+@pytest.mark.parametrize("reference", [square, Square, lambda z: square(z) * 1], ids=["itself", "class", "around it"])
+def test_a_reference_that_uses_the_target_is_refused(reference: Any) -> None:
+    with pytest.raises(WrongUseError, match="the reference uses the same Function as the target"):
+        check_backward(square, reference, Z)
+
+
+def test_missing_inputs_are_refused() -> None:
+    with pytest.raises(WrongUseError, match="make_inputs is missing"):
+        check_backward(square)
+
+
+def test_large_inputs_without_a_reference_are_refused() -> None:
+    with pytest.raises(WrongUseError, match="make smaller inputs or give a reference"):
+        check_backward(square, None, normal_inputs((100, 50)))
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("make_inputs", "message"),
+    [
+        (lambda dtype, device, generator: (torch.randn(5, 3),), "pass its dtype argument on"),
+        (lambda dtype, device, generator: (torch.empty(5, 3, dtype=dtype, device="meta"),), "a tensor on meta"),
+        (lambda dtype, device, generator: (torch.ones(3, dtype=dtype), [torch.ones(3)]), "inside a list or dictionary"),
+        (lambda dtype, device, generator: 1 / 0, "make_inputs raises ZeroDivisionError: division by zero"),
+    ],
+)
+def test_unusable_inputs_are_refused(make_inputs: Any, message: str) -> None:
+    with pytest.raises(WrongUseError, match=message):
+        check_backward(torch.square, None, make_inputs)
+
+
+# --- tolerances -------------------------------------------------------------------------------------------------------
+
+
+def test_the_tolerance_is_1e_9_in_float64_and_the_error_of_the_reference_elsewhere() -> None:
+    right = torch.randn(5, 4, dtype=torch.double)
+    assert measure_error(right * (1 + 1e-10), right).is_allowed
+    assert not measure_error(right * (1 + 1e-8), right).is_allowed
+    assert measure_error(right.float(), right, error_of_reference=1e-7).is_allowed
+    assert not measure_error(right.float() * (1 + 1e-5), right, error_of_reference=1e-7).is_allowed
+
+
+def test_nan_is_always_wrong_unless_the_reference_is_nan() -> None:
+    right = torch.ones(3, dtype=torch.double)
+    given = torch.tensor([1, torch.nan, 1], dtype=torch.double)
+    assert not measure_error(given, right, error_of_reference=1e30).is_allowed
+    assert measure_error(given, given).is_allowed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
     [
         (lambda t: t.T, "the transpose"),
         (lambda t: -t, "-1 times"),
         (lambda t: t / 5, "0.2 times"),
         (lambda t: 0 * t, "it is zero"),
-        (lambda t: t[:2], r"(2, 4) for (4, 4)"),
+        (lambda t: t[:2], "its shape is (2, 4) and should be (4, 4)"),
     ],
 )
-def test_what_a_wrong_gradient_looks_like(wrong: Any, says: str) -> None:
+def test_a_wrong_gradient_is_described_by_its_relation_to_the_right_one(wrong: Any, message: str) -> None:
     right = torch.randn(4, 4, dtype=torch.double)
-    assert says in judge(wrong(right), right).looks_like
-
-
-def test_the_page_is_linked_from_the_readme() -> None:
-    assert "docs/checking-a-backward.md" in README
+    assert message in measure_error(wrong(right), right).looks_like

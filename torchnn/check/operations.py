@@ -1,9 +1,10 @@
-"""The operations of torchnn, each with the plain torch expression that it must equal."""
+"""torchnn's own operations, each with the plain torch expression that it must equal."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,11 +15,12 @@ import torchnn.functional as F
 MakeInputs = Callable[..., tuple[Tensor, ...]]
 SIZES = (3, 5, 4, 2)  # of the network
 ACTIVATIONS = ("tanh", "sigmoid", "sigmoid")
-TORCH = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
+TORCH_ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
 
 
-class Own(NamedTuple):
-    """An operation, its reference and its inputs."""
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """Something to check: a name for the report, the function, its reference, and its inputs."""
 
     name: str
     call: Callable[..., Any]
@@ -26,8 +28,8 @@ class Own(NamedTuple):
     make_inputs: MakeInputs
 
 
-def normal(*shapes: tuple[int, ...]) -> MakeInputs:
-    """Inputs of these shapes."""
+def normal_inputs(*shapes: tuple[int, ...]) -> MakeInputs:
+    """A `make_inputs` that draws normal random numbers of these shapes."""
 
     def make(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> tuple[Tensor, ...]:
         return tuple(torch.randn(s, generator=generator, dtype=torch.float64).to(device, dtype) for s in shapes)
@@ -35,20 +37,20 @@ def normal(*shapes: tuple[int, ...]) -> MakeInputs:
     return make
 
 
-def with_probabilities(*shapes: tuple[int, ...], of: tuple[int, ...]) -> MakeInputs:
-    """Inputs of these shapes; those at the positions `of` lie between 0.05 and 0.95."""
-    plain = normal(*shapes)
+def inputs_with_probabilities(*shapes: tuple[int, ...], at: tuple[int, ...]) -> MakeInputs:
+    """As `normal_inputs`, but the tensors at the positions `at` lie between 0.05 and 0.95."""
+    normal = normal_inputs(*shapes)
 
     def make(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> tuple[Tensor, ...]:
-        made = plain(dtype=torch.float64, device=torch.device("cpu"), generator=generator)
-        ranged = (0.05 + 0.9 * torch.sigmoid(t) if i in of else t for i, t in enumerate(made))
+        made = normal(dtype=torch.float64, device=torch.device("cpu"), generator=generator)
+        ranged = (0.05 + 0.9 * torch.sigmoid(t) if i in at else t for i, t in enumerate(made))
         return tuple(t.to(device, dtype) for t in ranged)
 
     return make
 
 
-def constant(make_inputs: MakeInputs, position: int) -> MakeInputs:
-    """The same inputs, all but one of which ask for a gradient."""
+def with_constant(make_inputs: MakeInputs, position: int) -> MakeInputs:
+    """The same inputs; the one at `position` requires no gradient, all others do."""
 
     def make(**options: Any) -> tuple[Tensor, ...]:
         return tuple(t.requires_grad_(i != position) for i, t in enumerate(make_inputs(**options)))
@@ -57,16 +59,17 @@ def constant(make_inputs: MakeInputs, position: int) -> MakeInputs:
 
 
 def layer(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
-    return TORCH[activation](functional.linear(x, weight, bias))
+    """A dense layer with an activation."""
+    return TORCH_ACTIVATIONS[activation](functional.linear(x, weight, bias))
 
 
 def step(z: Tensor) -> Tensor:
-    """1 above 0, with the gradient of 0 that autograd does not give to a comparison."""
+    """1 where z > 0, otherwise 0. Adding 0·z gives the comparison a graph, with gradient 0."""
     return (z > 0).to(z.dtype) + 0 * z
 
 
 def network(x: Tensor, *parameters: Tensor) -> Tensor:
-    """The layers one after the other."""
+    """A network of dense layers; the parameters are all weights, then all biases."""
     weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
     for weight, bias, activation in zip(weights, biases, ACTIVATIONS, strict=True):
         x = layer(x, weight, bias, activation)
@@ -74,7 +77,7 @@ def network(x: Tensor, *parameters: Tensor) -> Tensor:
 
 
 def network_loss(x: Tensor, target: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits, and the loss that is exact for them."""
+    """The loss of that network, computed from its logits, and its output."""
     weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
     for weight, bias, activation in zip(weights[:-1], biases[:-1], ACTIVATIONS, strict=False):
         x = layer(x, weight, bias, activation)
@@ -83,62 +86,71 @@ def network_loss(x: Tensor, target: Tensor, *parameters: Tensor) -> tuple[Tensor
 
 
 def weighted(loss: Callable[..., Tensor], z: Tensor, target: Tensor) -> Tensor:
-    """A weight for each class, and one for its positives."""
-    of_class = torch.linspace(0.5, 2, z.shape[-1], dtype=z.dtype, device=z.device)
-    return loss(z, target, of_class, pos_weight=of_class.flip(0), reduction="none")
+    """The loss with `weight` and `pos_weight`, one number for each class."""
+    weight = torch.linspace(0.5, 2, z.shape[-1], dtype=z.dtype, device=z.device)
+    return loss(z, target, weight, pos_weight=weight.flip(0), reduction="none")
 
 
 def our_network(x: Tensor, *parameters: Tensor) -> Tensor:
+    """`network` by torchnn."""
     return F.mlp(x, parameters[:3], parameters[3:], ACTIVATIONS)
 
 
 def our_network_loss(x: Tensor, target: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """`network_loss` by torchnn."""
     return F.mlp_loss(x, target, parameters[:3], parameters[3:], ACTIVATIONS)
 
 
-DENSE = normal((5, 3), (4, 3), (4,))
-OF_NETWORK = [(m, n) for n, m in pairwise(SIZES)] + [(m,) for m in SIZES[1:]]
+DENSE = normal_inputs((5, 3), (4, 3), (4,))
+PARAMETERS = [(m, n) for n, m in pairwise(SIZES)] + [(m,) for m in SIZES[1:]]
 
-OWN = [
-    Own("dense", F.dense, functional.linear, DENSE),
-    Own("dense, shared bias", F.dense, functional.linear, normal((5, 3), (4, 3), (1,))),
+OPERATIONS = [
+    Operation(name="dense", call=F.dense, reference=functional.linear, make_inputs=DENSE),
+    Operation(
+        name="dense, shared bias",
+        call=F.dense,
+        reference=functional.linear,
+        make_inputs=normal_inputs((5, 3), (4, 3), (1,)),
+    ),
     *(
-        Own(
-            f"dense_activation {name}",
-            partial(F.dense_activation, activation=name),
-            partial(layer, activation=name),
-            DENSE,
+        Operation(
+            name=f"dense_activation {name}",
+            call=partial(F.dense_activation, activation=name),
+            reference=partial(layer, activation=name),
+            make_inputs=DENSE,
         )
-        for name in TORCH
+        for name in TORCH_ACTIVATIONS
     ),
-    Own("sigmoid", F.sigmoid, torch.sigmoid, normal((5, 4))),
-    Own("tanh", F.tanh, torch.tanh, normal((5, 4))),
-    Own("relu", F.relu, torch.relu, normal((5, 4))),
-    Own("step", F.step, step, normal((5, 4))),
-    Own(
-        "binary_cross_entropy",
-        F.binary_cross_entropy,
-        functional.binary_cross_entropy,
-        with_probabilities((5, 4), (5, 4), of=(0, 1)),
+    Operation(name="sigmoid", call=F.sigmoid, reference=torch.sigmoid, make_inputs=normal_inputs((5, 4))),
+    Operation(name="tanh", call=F.tanh, reference=torch.tanh, make_inputs=normal_inputs((5, 4))),
+    Operation(name="relu", call=F.relu, reference=torch.relu, make_inputs=normal_inputs((5, 4))),
+    Operation(name="step", call=F.step, reference=step, make_inputs=normal_inputs((5, 4))),
+    Operation(
+        name="binary_cross_entropy",
+        call=F.binary_cross_entropy,
+        reference=functional.binary_cross_entropy,
+        make_inputs=inputs_with_probabilities((5, 4), (5, 4), at=(0, 1)),
     ),
-    Own(
-        "binary_cross_entropy_with_logits",
-        F.binary_cross_entropy_with_logits,
-        functional.binary_cross_entropy_with_logits,
-        with_probabilities((5, 4), (5, 4), of=(1,)),
+    Operation(
+        name="binary_cross_entropy_with_logits",
+        call=F.binary_cross_entropy_with_logits,
+        reference=functional.binary_cross_entropy_with_logits,
+        make_inputs=inputs_with_probabilities((5, 4), (5, 4), at=(1,)),
     ),
-    Own(
-        "binary_cross_entropy_with_logits, weighted, by element",
-        partial(weighted, F.binary_cross_entropy_with_logits),
-        partial(weighted, functional.binary_cross_entropy_with_logits),
-        with_probabilities((5, 4), (5, 4), of=(1,)),
+    Operation(
+        name="binary_cross_entropy_with_logits, weighted, by element",
+        call=partial(weighted, F.binary_cross_entropy_with_logits),
+        reference=partial(weighted, functional.binary_cross_entropy_with_logits),
+        make_inputs=inputs_with_probabilities((5, 4), (5, 4), at=(1,)),
     ),
-    Own("mse_loss", F.mse_loss, functional.mse_loss, normal((5, 4), (5, 4))),
-    Own("mlp", our_network, network, normal((6, 3), *OF_NETWORK)),
-    Own(
-        "mlp_loss",
-        our_network_loss,
-        network_loss,
-        constant(with_probabilities((6, 3), (6, 2), *OF_NETWORK, of=(1,)), 1),
+    Operation(
+        name="mse_loss", call=F.mse_loss, reference=functional.mse_loss, make_inputs=normal_inputs((5, 4), (5, 4))
+    ),
+    Operation(name="mlp", call=our_network, reference=network, make_inputs=normal_inputs((6, 3), *PARAMETERS)),
+    Operation(
+        name="mlp_loss",
+        call=our_network_loss,
+        reference=network_loss,
+        make_inputs=with_constant(inputs_with_probabilities((6, 3), (6, 2), *PARAMETERS, at=(1,)), 1),
     ),
 ]

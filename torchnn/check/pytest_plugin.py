@@ -10,7 +10,7 @@ from torchnn.check.runner import assert_backward as _assert_backward
 
 @pytest.fixture
 def assert_backward(request: pytest.FixtureRequest) -> Callable[..., Report]:
-    """`torchnn.check.assert_backward`; `--check-quick` makes every call quick."""
+    """`torchnn.check.assert_backward`, with `quick=True` in every call if pytest runs with `--check-quick`."""
     is_quick = bool(request.config.getoption("--check-quick"))
 
     def check(fn: object, *args: object, **options: object) -> Report:
@@ -23,4 +23,8 @@ def assert_backward(request: pytest.FixtureRequest) -> Callable[..., Report]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("torchnn")
-    group.addoption("--check-quick", action="store_true", help="check backwards without compile, export and processes")
+    group.addoption(
+        "--check-quick",
+        action="store_true",
+        help="check backwards without torch.compile, export, ONNX and two processes",
+    )

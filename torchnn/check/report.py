@@ -1,35 +1,39 @@
-"""What a check found: one row a property, as a table, as data and as a page."""
+"""The result of a check: one row for each property, as text, JSON, Markdown, or an HTML page."""
 
-import html
 import json
 import math
-from collections.abc import Callable
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from io import StringIO
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
+from torchnn.check.findings import PROPERTIES
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 PASS, FAIL, NOT_APPLICABLE = "PASS", "FAIL", "N-A"
-COLOURS = {PASS: "green", FAIL: "bold red", NOT_APPLICABLE: "dim"}
+STATUSES = PASS, FAIL, NOT_APPLICABLE
+MARKDOWN = {PASS: "✓", FAIL: "**FAIL**", NOT_APPLICABLE: "–"}
+HEADINGS = ("property", "status", "ulp", "relative", "notes")
 WIDTH = 120
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """What was found of one property.
+    """The result for one property.
 
     Attributes:
         property: its name, as `only` and `skip` take it.
-        status: "PASS", "FAIL", or "N-A" where it does not apply or is not judged; the message says why.
-        worst_ulp: largest difference met, in units in the last place of the largest element; None where nothing is
+        status: "PASS", "FAIL", or "N-A" where the property does not apply or is not judged; the message says why.
+        worst_ulp: the largest difference, in units in the last place of the largest element; None if nothing was
             compared.
-        worst_relative: largest norm of a difference by the norm of what it should be.
-        message: for a failure what is wrong and on which inputs, the smallest that show it.
+        worst_relative: the largest norm of a difference, divided by the norm of the expected tensor.
+        message: for a failure, what is wrong and the smallest inputs that show it.
         cause: for a failure, its likely cause.
-        mend: and what to change.
+        fix: for a failure, what to change.
     """
 
     property: str
@@ -38,23 +42,27 @@ class Row:
     worst_relative: float | None = None
     message: str = ""
     cause: str = ""
-    mend: str = ""
+    fix: str = ""
 
+    def notes(self) -> list[str]:
+        """The message, the likely cause and the fix, a line each."""
+        lines = (self.message, f"Likely cause: {self.cause}", f"Fix: {self.fix}")
+        return [line for line, text in zip(lines, (self.message, self.cause, self.fix), strict=True) if text]
 
-def text_of(row: Row) -> str:
-    """What is wrong, its likely cause and the mend."""
-    return " ".join(part for part in (row.message, row.cause, row.mend) if part)
+    def cells(self) -> tuple[str, str, str, str]:
+        """The other columns of the table: property, status, ulp and relative error."""
+        return self.property, self.status, number(self.worst_ulp), number(self.worst_relative)
 
 
 @dataclass
 class Report:
-    """Everything that a check found.
+    """The result of a check.
 
     Attributes:
         subject: name of what was checked.
         rows: one for each property, in the order in which they were checked.
         seed: repeats the same inputs.
-        seconds: how long it took.
+        seconds: how long the check took.
     """
 
     subject: str
@@ -64,7 +72,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing fails."""
+        """Whether no property fails."""
         return not self.failures
 
     @property
@@ -77,85 +85,81 @@ class Report:
         return {row.property: row for row in self.rows}[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data: numbers, strings, lists; infinity as the string "inf", which JSON has no number for."""
+        """The report as plain data. Infinity becomes the string "inf", because JSON has no number for it."""
         rows = [{name: _plain(value) for name, value in vars(row).items()} for row in self.rows]
         return {"subject": self.subject, "ok": self.ok, "failures": self.failures, "seed": self.seed, "rows": rows}
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
-    def table(self) -> Table:
-        """For `rich`."""
-        table = Table(
-            box=SIMPLE, title=self.subject, caption=self.verdict, title_justify="left", caption_justify="left"
-        )
-        table.add_column("property", no_wrap=True)
-        table.add_column("", no_wrap=True)
-        table.add_column("ulp", justify="right", no_wrap=True)
-        table.add_column("relative", justify="right", no_wrap=True)
-        table.add_column("")
-        for row in self.rows:
-            colour = COLOURS[row.status]
-            numbers = number(row.worst_ulp), number(row.worst_relative)
-            table.add_row(row.property, f"[{colour}]{row.status}[/]", *numbers, _escaped(text_of(row)))
-        return table
-
     @property
     def verdict(self) -> str:
-        counts = {status: sum(row.status == status for row in self.rows) for status in COLOURS}
+        """The number of rows with each status, and the duration."""
+        counts = {status: sum(row.status == status for row in self.rows) for status in STATUSES}
         return ", ".join(f"{count} {status}" for status, count in counts.items()) + f", {self.seconds:.1f} s"
 
     def __str__(self) -> str:
-        text = StringIO()
-        Console(file=text, width=WIDTH, color_system=None).print(self.table())
-        return text.getvalue()
+        cells = [HEADINGS[:-1], *(row.cells() for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        notes = [[HEADINGS[-1]], *(row.notes() for row in self.rows)]
+        lines = [line for c, n in zip(cells, notes, strict=True) for line in _text_lines(c, widths, n)]
+        return "\n".join([self.subject, "", *lines, "", self.verdict]) + "\n"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        cells: Callable[[Row], list[str]] = lambda row: [  # noqa: E731
-            *(row.property, row.status, number(row.worst_ulp), number(row.worst_relative), text_of(row))
-        ]
-        head = "".join(f"<th scope=col>{name}</th>" for name in ("property", "", "ulp", "relative", ""))
-        body = "".join(
-            f"<tr class={row.status.lower()}>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells(row))}</tr>"
-            for row in self.rows
-        )
-        caption = f"<caption>{html.escape(self.subject)}: {html.escape(self.verdict)}</caption>"
-        return f"<table class=torchnn-check>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-STYLE = """
-:root { color-scheme: light dark; font: 1rem/1.45 system-ui, sans-serif }
-body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100%; margin: 0 0 2rem }
-caption { text-align: left; font-weight: 600; padding: .5rem 0 }
-th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid #8884 }
-td:nth-child(3), td:nth-child(4) { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-td:nth-child(2) { font-weight: 600; white-space: nowrap }
-tr.pass td:nth-child(2) { color: light-dark(#176b2c, #6cc985) }
-tr.fail td:nth-child(2) { color: light-dark(#b00020, #ff8a95) }
-"""
-
-
-def page(reports: list[Report]) -> str:
-    """One page of its own for a browser."""
-    tables = "".join(report._repr_html_() for report in reports)
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>torchnn check</title><style>{STYLE}</style><h1>torchnn check</h1>{tables}</html>\n"
-    )
+        """The table that a notebook shows."""
+        return str(getattr(_template().module, "table")(self))  # noqa: B009
 
 
 def number(value: float | None) -> str:
-    """A size of an error, to three digits."""
-    if value is None:
-        return ""
-    return f"{value:.3g}"
+    """The size of an error, to three digits."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def markdown(reports: Sequence[Report]) -> str:
+    """All reports in one table, with a line for each judged property and a column for each subject.
+
+    ✓ stands for PASS and – for N-A; the reasons for – and the messages of failures follow below the table.
+    """
+    marks = [{row.property: MARKDOWN[row.status] for row in report.rows} for report in reports]
+    names = [name for name, prop in PROPERTIES.items() if prop.is_judged and any(name in column for column in marks)]
+    lines = [
+        f"| property | {' | '.join(report.subject for report in reports)} |",
+        f"|---|{'---|' * len(reports)}",
+        *(f"| {name} | {' | '.join(column.get(name, '') for column in marks)} |" for name in names),
+    ]
+    reasons: dict[str, list[str]] = {}
+    for report in reports:
+        for row in report.rows:
+            if row.property in names and row.status != PASS:
+                reasons.setdefault(f"{row.property}: {row.message}", []).append(report.subject)
+    notes = [f"- {reason} ({', '.join(subjects)})" for reason, subjects in reasons.items()]
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def page(reports: Sequence[Report]) -> str:
+    """A self-contained HTML page."""
+    return _template().render(reports=reports)
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    return environment.get_template("report.html")
+
+
+def _text_lines(cells: Sequence[str], widths: Sequence[int], notes: Sequence[str]) -> Iterator[str]:
+    """One row of the table; notes that are too long continue in their column on the next lines."""
+    name, status, *numbers = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+    columns = [name, status, *(cell.strip().rjust(width) for cell, width in zip(numbers, widths[2:], strict=True))]
+    start = "  ".join(columns)
+    left = max(WIDTH - len(start) - 2, 20)
+    wrapped = [line for note in notes for line in textwrap.wrap(note, left, break_long_words=False)]
+    for line in wrapped or [""]:
+        yield f"{start}  {line}".rstrip()
+        start = " " * len(start)
 
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -1,4 +1,4 @@
-"""What is checked: a function of tensors made of whatever the user gave, its reference, and their inputs."""
+"""The function to check, its reference, and their inputs."""
 
 import copy
 import inspect
@@ -10,53 +10,53 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.utils._pytree import tree_leaves
 
-from torchnn.check.refusals import first_line
-from torchnn.check.tensors import (
+from torchnn.check.gradients import (
     Call,
     Inputs,
     describe,
-    fresh,
     gradients,
-    is_number,
+    is_floating,
     leaves,
+    new_leaves,
     numerical_gradients,
     outputs_of,
     random_like,
     weighted_sum,
 )
-from torchnn.check.variants import with_rows
+from torchnn.check.input_variants import with_rows
+from torchnn.check.refusals import first_line
 
 ARGUMENTS = ("dtype", "device", "generator")  # of make_inputs
 
 
 class WrongUseError(ValueError):
-    """The check cannot be made as it was asked for; the message says what to change."""
+    """The check cannot be made with these arguments; the message says what to change."""
 
 
 class Subject:
-    """A function of tensors, what it should equal, and inputs for both.
+    """A function of tensors, the reference that it should equal, and inputs for both.
 
     Args:
         target: a `torch.autograd.Function`, a function, a module, or a custom operator.
         reference: the same in plain torch operations, or None for central differences.
-        make_inputs: `make_inputs(dtype, device, generator)`, arguments by name, gives the tensors of one call, or a
-            list of such tuples. Floating-point tensors are differentiated: all, or those that ask for a gradient if
-            some do.
+        make_inputs: `make_inputs(dtype, device, generator)`, with arguments by name, returns the tensors of one call,
+            or a list of such tuples. If no tensor requires a gradient, all floating-point ones are differentiated.
         device: where the inputs are made.
         seed: of the generator.
-        quick: fewer inputs.
+        quick: use the first call only.
     """
 
     def __init__(
         self, target: Any, reference: Any, make_inputs: Call, device: str = "cpu", seed: int = 0, quick: bool = False
     ) -> None:
-        self.target = target
         self.name = name_of(target)
         self.call, parameters = as_function(target, "target")
         self.has_reference = reference is not None
         self.reference, of_reference = as_function(reference, "reference") if reference is not None else (self.call, [])
         if isinstance(reference, nn.Module) and [p.shape for p in of_reference] != [p.shape for p in parameters]:
-            raise WrongUseError("target and reference have parameters of different shapes: give them the same ones.")
+            raise WrongUseError(
+                "the target and the reference have parameters of different shapes: use modules of the same sizes."
+            )
         self.parameters = parameters
         self.make_inputs = make_inputs
         self.device = device
@@ -65,31 +65,38 @@ class Subject:
         self.most_rows: int | None = None
 
     def with_rows(self, count: int) -> "Subject":
-        """The same with the first rows of each call only, where the reference takes fewer."""
+        """The same subject with at most this number of rows in each call, where the reference accepts that."""
         smaller = copy.copy(self)
         smaller.most_rows = count
         return smaller
 
     def cases(self, dtype: torch.dtype = torch.float64) -> list[Inputs]:
-        """The inputs of each call, as leaves."""
+        """The inputs of each call, as leaves.
+
+        Raises:
+            WrongUseError: make_inputs cannot be called, or returns something unusable.
+        """
         generator = torch.Generator().manual_seed(self.seed)
         try:
             made = self.make_inputs(dtype=dtype, device=torch.device(self.device), generator=generator)
         except Exception as error:
-            if not takes(self.make_inputs, *ARGUMENTS):
-                raise WrongUseError(f"make_inputs has to take {', '.join(ARGUMENTS)} by name.") from error
+            if not accepts_arguments(self.make_inputs, *ARGUMENTS):
+                raise WrongUseError(
+                    f"make_inputs has to accept {', '.join(ARGUMENTS)} as keyword arguments."
+                ) from error
             raise WrongUseError(f"make_inputs raises {type(error).__name__}: {first_line(error)}.") from error
         made = [made] if isinstance(made, Tensor) else made
         cases = (
             [(one,) if isinstance(one, Tensor) else tuple(one) for one in made] if isinstance(made, list) else [made]
         )
         if not cases or not all(
-            isinstance(case, tuple) and any(map(is_number, (*case, *self.parameters))) for case in cases
+            isinstance(case, tuple) and any(map(is_floating, (*case, *self.parameters))) for case in cases
         ):
             raise WrongUseError(
-                "make_inputs has to give a tuple of tensors, some of them floating-point, or a list of such."
+                "make_inputs has to return a tuple of tensors, or a list of such tuples, and each tuple needs at least "
+                "one floating-point tensor."
             )
-        check_made(cases, dtype, self.device)
+        check_cases(cases, dtype, self.device)
         parameters = [p.detach().to(self.device, dtype).requires_grad_(p.requires_grad) for p in self.parameters]
         cases = [(*leaves(case), *parameters) for case in (cases[:1] if self.quick else cases)]
         if self.most_rows is None:
@@ -97,42 +104,51 @@ class Subject:
         return [with_rows(self.reference, case, lambda t: t[: self.most_rows]) or case for case in cases]
 
     def generator(self) -> torch.Generator:
-        """For random numbers beside the inputs, the same in every run."""
+        """For random numbers other than the inputs; the same in every call."""
         return torch.Generator().manual_seed(self.seed + 1)
 
-    def incoming(self, outputs: Sequence[Tensor]) -> list[Tensor]:
-        """Random gradients of the outputs."""
+    def grad_outputs(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """Random incoming gradients for these outputs."""
         generator = self.generator()
         return [random_like(t, generator) for t in outputs]
 
     def sizes(self, inputs: Inputs) -> list[tuple[torch.Size, float]]:
-        """Shape and largest element of each output, and of each gradient from random incoming ones."""
-        outputs = outputs_of(self.reference, fresh(inputs))
-        grads = gradients(self.reference, fresh(inputs), self.incoming(outputs))
+        """Shape and largest element of each output, and of each gradient for random incoming gradients."""
+        outputs = outputs_of(self.reference, new_leaves(inputs))
+        grads = gradients(self.reference, new_leaves(inputs), self.grad_outputs(outputs))
         return [(t.shape, float(t.detach().abs().max())) for t in (*outputs, *grads) if t.numel()]
 
-    def expected_gradients(self, inputs: Inputs, incoming: Sequence[Tensor]) -> list[Tensor]:
-        """The gradients by the reference, or by central differences."""
+    def expected_gradients(self, inputs: Inputs, grad_outputs: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of the reference, or central differences if there is none."""
         if self.has_reference:
-            return gradients(self.reference, inputs, incoming)
+            return gradients(self.reference, inputs, grad_outputs)
 
         def total(*values: Any) -> Tensor:
-            pairs = [(t, g) for t, g in zip(outputs_of(self.call, values), incoming, strict=True) if t.requires_grad]
-            return weighted_sum(*zip(*pairs, strict=True))  # others are marked as not differentiable
+            pairs = zip(outputs_of(self.call, values), grad_outputs, strict=True)
+            differentiable = [(t, g) for t, g in pairs if t.requires_grad]  # others are marked as non-differentiable
+            return weighted_sum(*zip(*differentiable, strict=True))
 
         return numerical_gradients(total, inputs)
 
 
-def check_made(cases: list[Inputs], dtype: torch.dtype, device: str) -> None:
-    """The inputs are of the dtype and on the device that were asked for, and each tensor is an argument."""
+def check_cases(cases: list[Inputs], dtype: torch.dtype, device: str) -> None:
+    """Raise WrongUseError unless dtype and device are as requested and every tensor is an argument of its own."""
     for case in cases:
-        numbers = [t for t in case if is_number(t)]
-        if not any(t.dtype in (dtype, dtype.to_complex()) for t in numbers):
-            raise WrongUseError(f"make_inputs gives {describe(case)} where dtype is {dtype}: make them of that dtype.")
-        if any(t.device.type != torch.device(device).type for t in numbers):
-            raise WrongUseError(f"make_inputs gives a tensor on {numbers[0].device} where device is {device}.")
+        floating = [t for t in case if is_floating(t)]
+        if not any(t.dtype in (dtype, dtype.to_complex()) for t in floating):
+            raise WrongUseError(
+                f"make_inputs was called with {dtype} and returned {describe(case)}: pass its dtype argument on to "
+                "the tensors."
+            )
+        if any(t.device.type != torch.device(device).type for t in floating):
+            raise WrongUseError(
+                f"make_inputs was called with device {device} and returned a tensor on {floating[0].device}: pass its "
+                "device argument on to the tensors."
+            )
         if any(isinstance(t, Tensor) for value in case if not isinstance(value, Tensor) for t in tree_leaves(value)):
-            raise WrongUseError("an argument holds tensors in a list or dictionary: pass each tensor as an argument.")
+            raise WrongUseError(
+                "make_inputs returned tensors inside a list or dictionary: pass each tensor as an argument of its own."
+            )
 
 
 def as_function(target: Any, argument: str) -> tuple[Call, list[Tensor]]:
@@ -145,30 +161,34 @@ def as_function(target: Any, argument: str) -> tuple[Call, list[Tensor]]:
 
         def call(*args: Any) -> Any:
             inputs, parameters = args[: len(args) - len(names)], args[len(args) - len(names) :]
-            like = next(t for t in args if is_number(t))
+            like = next(t for t in args if is_floating(t))
             buffers = {name: as_buffer(b, like) for name, b in module.named_buffers()}
             return torch.func.functional_call(module, {**buffers, **dict(zip(names, parameters, strict=True))}, inputs)
 
         return call, list(module.parameters())
     if not callable(target):
-        raise WrongUseError(f"the {argument} is a {type(target).__name__}: give a Function, a function or a module.")
+        raise WrongUseError(
+            f"the {argument} is a {type(target).__name__}: pass an autograd Function, a function or a module."
+        )
     return target, []
 
 
 def as_buffer(buffer: Tensor, like: Tensor) -> Tensor:
-    """A copy, so that a call leaves nothing behind; numbers in the dtype of the inputs, as `module.to(dtype)` has."""
-    return buffer.to(like.device, like.dtype if is_number(buffer) else buffer.dtype, copy=True)
+    """A copy of a buffer, so that a call does not change the module. `like` gives the device and floating dtype."""
+    return buffer.to(like.device, like.dtype if is_floating(buffer) else buffer.dtype, copy=True)
 
 
 def name_of(target: Any) -> str:
+    """A name for the report."""
     if isinstance(target, nn.Module):
         return type(target).__name__
-    if hasattr(target, "func"):  # a partial
+    if hasattr(target, "func"):  # functools.partial
         return name_of(target.func)
     return str(getattr(target, "__qualname__", getattr(target, "_qualname", type(target).__name__)))
 
 
-def takes(function: Call, *names: str) -> bool:
+def accepts_arguments(function: Call, *names: str) -> bool:
+    """Whether a function can be called with these keyword arguments."""
     try:
         inspect.signature(function).bind(**dict.fromkeys(names))
     except TypeError:

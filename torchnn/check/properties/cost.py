@@ -1,4 +1,4 @@
-"""Time and memory against the reference: reported, never judged."""
+"""Time and memory, compared with the reference: reported, never judged."""
 
 import gc
 import statistics
@@ -12,32 +12,34 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchnn.check.findings import Findings, is_property
+from torchnn.check.gradients import Call, Inputs, NotApplicable, gradients_of, outputs_of
 from torchnn.check.subject import Subject
-from torchnn.check.tensors import Call, Inputs, NotApplicable, gradients_of, outputs_of
 
 ROUNDS, SHORTEST = 15, 2e-3
 
 
-@is_property(cause="", mend="", needs=(), is_slow=True, is_judged=False)
+@is_property(cause="", fix="", needs=(), is_slow=True, is_judged=False)
 def time_taken(subject: Subject, findings: Findings) -> None:
-    """Forward and backward in float32, in turn; medians of 15 rounds."""
+    """Forward and backward in float32, alternating with the reference: medians of 15 rounds."""
     if not subject.has_reference:
-        raise NotApplicable("there is no reference")
+        raise NotApplicable("there is no reference to compare with")
     inputs = subject.cases(torch.float32)[-1]
     steps = [step_of(call, subject, inputs) for call in (subject.call, subject.reference)]
     repeats = [max(1, int(SHORTEST / max(seconds(step, 3), 1e-9))) for step in steps]
     rounds = [[seconds(step, n) for step, n in zip(steps, repeats, strict=True)] for _ in range(ROUNDS)]
     ratio = statistics.median(ours / theirs for ours, theirs in rounds)
     median = statistics.median(ours for ours, _ in rounds)
-    findings.note(f"reported, not judged: {1e6 * median:.0f} µs a step, {ratio:.2f} times the reference's")
+    findings.note(f"not judged: {1e6 * median:.0f} µs for each step, {ratio:.2f} times the reference's")
 
 
 def step_of(call: Call, subject: Subject, inputs: Inputs) -> Callable[[], object]:
-    incoming = subject.incoming(outputs_of(call, inputs))
-    return lambda: gradients_of(outputs_of(call, inputs), inputs, incoming)
+    """A function that runs forward and backward once."""
+    grad_outputs = subject.grad_outputs(outputs_of(call, inputs))
+    return lambda: gradients_of(outputs_of(call, inputs), inputs, grad_outputs)
 
 
 def seconds(step: Callable[[], object], times: int) -> float:
+    """The mean duration of a step."""
     start = time.perf_counter()
     for _ in range(times):
         step()
@@ -46,27 +48,28 @@ def seconds(step: Callable[[], object], times: int) -> float:
     return (time.perf_counter() - start) / times
 
 
-@is_property(cause="", mend="", needs=(), is_slow=True, is_judged=False)
+@is_property(cause="", fix="", needs=(), is_slow=True, is_judged=False)
 def peak_memory(subject: Subject, findings: Findings) -> None:
-    """Most bytes alive at once that a step made, in float32."""
+    """The most bytes in use at once that a step in float32 allocated."""
     inputs = subject.cases(torch.float32)[-1]
     ours = peak_of(subject.call, subject, inputs)
-    text = f"reported, not judged: at most {ours:,} bytes at once"
+    text = f"not judged: at most {ours:,} bytes at once"
     if subject.has_reference:
-        text += f", the reference {peak_of(subject.reference, subject, inputs):,}"
+        text += f", for the reference {peak_of(subject.reference, subject, inputs):,}"
     findings.note(text)
 
 
 def peak_of(call: Call, subject: Subject, inputs: Inputs) -> int:
-    incoming = subject.incoming(outputs_of(call, inputs))
+    """The peak memory of one step, in bytes."""
+    grad_outputs = subject.grad_outputs(outputs_of(call, inputs))
     gc.collect()
-    with Alive(inputs) as alive:
-        gradients_of(outputs_of(call, inputs), inputs, incoming)
-    return int(alive.peak)
+    with MemoryCounter(inputs) as memory:
+        gradients_of(outputs_of(call, inputs), inputs, grad_outputs)
+    return int(memory.peak)
 
 
-class Alive(TorchDispatchMode):
-    """Bytes of the storages that operations made and that are still referred to."""
+class MemoryCounter(TorchDispatchMode):
+    """Counts the bytes of the storages that operations have allocated and that are still in use."""
 
     def __init__(self, inputs: Inputs) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Traced: torch.compile, torch.export, ONNX, and fake tensors on another device."""
+"""Tracing: torch.compile, torch.export, ONNX, and fake tensors on other devices."""
 
 import importlib.util
 import logging
@@ -9,37 +9,45 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch._dynamo.testing import CompileCounterWithBackend
-from torch._dynamo.utils import counters
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from torchnn.check.autograd_functions import (
+    AsksForGradientsError,
+    FakeContext,
+    ForbidRequiresGrad,
+    fake,
+    function_nodes,
+    is_once_differentiable,
+)
 from torchnn.check.findings import Findings, is_property
-from torchnn.check.nodes import AsksForGradientsError, FakeContext, NoGradients, fake, functions, is_once_differentiable
-from torchnn.check.properties.derivatives import detached
-from torchnn.check.properties.transforms import asked, scalar_of
-from torchnn.check.refusals import IN_ONE, NO_FAKE, NO_OPERATOR, TRACING, first_line, refusal
-from torchnn.check.subject import Subject
-from torchnn.check.tensors import (
-    Around,
+from torchnn.check.gradients import (
+    CallModule,
     Inputs,
     NotApplicable,
-    fresh,
+    detached,
     gradients,
     gradients_of,
-    is_number,
-    mapped,
+    is_floating,
+    map_tensors,
+    new_leaves,
     outputs_of,
+    positions_requiring_grad,
+    requiring_grad,
 )
-from torchnn.check.variants import SHAPES, with_rows
+from torchnn.check.input_variants import two_rows_more, with_rows
+from torchnn.check.properties.transforms import scalar_of
+from torchnn.check.refusals import COMBINED_FORWARD, NO_FAKE, NO_OPERATOR, TRACING, first_line, refusal
+from torchnn.check.subject import Subject
 from torchnn.console import ONNX_LOGGERS, quiet
 
-NO_CUDA = "not linked with support for cuda|not compiled with CUDA enabled"  # a build without it, of fake tensors
+NO_CUDA = "not linked with support for cuda|not compiled with CUDA enabled"  # from fake tensors, if torch lacks CUDA
 BACKEND = "aot_eager"  # traces forward and backward as the default backend does, without compiling C++
 
 
 @contextmanager
 def fresh_dynamo() -> Iterator[None]:
-    """Without what earlier calls compiled, and without its logs."""
+    """Forget what was compiled before and afterwards, and silence the compiler's log."""
+    from torch._dynamo.utils import counters
+
     torch._dynamo.reset()
     counters.clear()
     logger = logging.getLogger("torch._dynamo")
@@ -53,63 +61,70 @@ def fresh_dynamo() -> Iterator[None]:
 
 
 @is_property(
-    cause="torch.compile cannot trace the call as one graph, or traces something else.",
-    mend="No Python branch on values, no numpy; a Function with a jvp needs a twin without it while compiling.",
+    cause="torch.compile cannot trace the call as one graph, or the graph computes something else.",
+    fix="Do not branch on values or use numpy. A Function with a jvp needs another one without it for "
+    "torch.compiler.is_compiling().",
     is_slow=True,
     needs=("unmutated",),
     refusals=TRACING,
 )
 def compiled(subject: Subject, findings: Findings) -> None:
-    """One graph, with fixed sizes and with sizes that change."""
+    """torch.compile makes one graph, and it gives the same values and gradients."""
     with fresh_dynamo():
         for inputs in subject.cases():
             expected_values = outputs_of(subject.call, inputs)
-            incoming = subject.incoming(expected_values)
-            expected = gradients(subject.call, inputs, incoming)
+            grad_outputs = subject.grad_outputs(expected_values)
+            expected = gradients(subject.call, inputs, grad_outputs)
             call = torch.compile(subject.call, fullgraph=True, backend=BACKEND, dynamic=False)
-            leaves = fresh(inputs)
-            findings.compare("the value", outputs_of(call, leaves), expected_values, inputs)
-            findings.compare("gradient", gradients(call, leaves, incoming), expected, inputs)
+            leaves = new_leaves(inputs)
+            findings.compare("value", outputs_of(call, leaves), expected_values, inputs, "compiled")
+            findings.compare("gradient", gradients(call, leaves, grad_outputs), expected, inputs, "compiled")
 
 
 @is_property(
-    cause="The compiled call keeps a size that it saw first.",
-    mend="Take sizes from the tensors at hand, never from ctx or from a constant.",
+    cause="The compiled call keeps the size that it was traced with.",
+    fix="Take sizes from the tensors in each call, not from ctx or a constant, and do not branch on them.",
     is_slow=True,
     needs=("compiled",),
     refusals=TRACING,
 )
 def compiled_dynamic(subject: Subject, findings: Findings) -> None:
-    """The sizes are unknown while tracing; then other numbers of rows go through the same graph."""
+    """Traced with unknown sizes, the same graph works for another number of rows."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    when = "compiled for dynamic sizes"
     for inputs in subject.cases():
-        other = with_rows(subject.reference, inputs, SHAPES["other rows"])
+        other = with_rows(subject.reference, inputs, two_rows_more)
         with fresh_dynamo():
             counter, graphs = CompileCounterWithBackend(BACKEND), []
             call = torch.compile(subject.call, fullgraph=True, backend=counter, dynamic=True)
             for variant in [inputs] if other is None else [inputs, other]:
                 expected_values = outputs_of(subject.call, variant)
-                incoming = subject.incoming(expected_values)
-                expected = gradients(subject.call, variant, incoming)
-                leaves = fresh(variant)
+                grad_outputs = subject.grad_outputs(expected_values)
+                expected = gradients(subject.call, variant, grad_outputs)
+                leaves = new_leaves(variant)
                 outputs = outputs_of(call, leaves)
-                findings.compare("the value", outputs, expected_values, variant)
-                findings.compare("gradient", gradients_of(outputs, leaves, incoming), expected, variant)
+                findings.compare("value", outputs, expected_values, variant, when)
+                findings.compare("gradient", gradients_of(outputs, leaves, grad_outputs), expected, variant, when)
                 graphs.append(counter.frame_count)
             if graphs[-1] > graphs[0]:
-                findings.fail("with another number of rows it is compiled again", inputs)
+                findings.fail("another number of rows makes torch compile it again", inputs)
 
 
 @is_property(
     cause="The graph breaks: parts of the call run in Python.",
-    mend="torch._dynamo.explain(call)(*inputs) names the line.",
+    fix="torch._dynamo.explain(call)(*inputs) names the line that breaks it.",
     is_slow=True,
     needs=("unmutated",),
 )
 def graph_breaks(subject: Subject, findings: Findings) -> None:
+    """The compiler never gives up and returns to Python."""
+    from torch._dynamo.utils import counters
+
     with fresh_dynamo():
         for inputs in subject.cases():
             counters.clear()
-            torch.compile(subject.call, backend="eager")(*fresh(inputs))
+            torch.compile(subject.call, backend="eager")(*new_leaves(inputs))
             breaks = dict(counters["graph_break"])
             for reason in map(str, breaks):
                 if why := refusal(reason, TRACING):
@@ -119,123 +134,125 @@ def graph_breaks(subject: Subject, findings: Findings) -> None:
 
 
 @is_property(
-    cause="The compiled form of torch.func.grad gives something else.",
-    mend="Let it compile on its own first: see the row compiled.",
+    cause="The compiled form of torch.func.grad computes something else.",
+    fix="First make the call compile by itself (the row compiled); then compare the gradients of each input.",
     is_slow=True,
     needs=("func_grad", "compiled"),
-    refusals=(IN_ONE, *TRACING),
+    refusals=(COMBINED_FORWARD, *TRACING),
 )
 def compiled_func_grad(subject: Subject, findings: Findings) -> None:
+    """torch.compile of torch.func.grad gives the same gradients."""
     with fresh_dynamo():
         for inputs in subject.cases():
-            weights = subject.incoming(outputs_of(subject.call, inputs))
-            of_gradients = torch.func.grad(scalar_of(subject.call, weights), argnums=asked(inputs))
+            weights = subject.grad_outputs(outputs_of(subject.call, inputs))
+            of_gradients = torch.func.grad(scalar_of(subject.call, weights), argnums=positions_requiring_grad(inputs))
             expected = of_gradients(*detached(inputs))
             call = torch.compile(of_gradients, fullgraph=True, backend=BACKEND)
-            findings.compare("gradient", call(*detached(inputs)), expected, inputs)
+            findings.compare("gradient", call(*detached(inputs)), expected, inputs, "with torch.func.grad compiled")
 
 
 @is_property(
-    cause="torch.export cannot trace the forward, or traces something else.",
-    mend="No Python branch on values; custom operators need register_fake.",
+    cause="torch.export cannot trace the forward, or the exported program computes something else.",
+    fix="Do not branch on values; give custom operators a register_fake.",
     is_slow=True,
     needs=("unmutated",),
     refusals=TRACING,
 )
 def exported(subject: Subject, findings: Findings) -> None:
-    """The program gives the same values, on these inputs."""
+    """The exported program gives the same values for these inputs."""
     for inputs in subject.cases():
         plain = tensors_only(inputs)
         with torch.no_grad():
-            program = torch.export.export(Around(subject.call), plain)
+            program = torch.export.export(CallModule(subject.call), plain)
             given = outputs_of(program.module(), plain)
-            findings.compare("the value", given, outputs_of(subject.call, plain), inputs)
+            findings.compare("value", given, outputs_of(subject.call, plain), inputs, "exported")
 
 
 @is_property(
-    cause="The ONNX file gives something else than the call.",
-    mend="Write the forward in torch operations that ONNX has; see the row exported first.",
+    cause="The ONNX file computes something else than the call.",
+    fix="Write the forward in torch operations that ONNX has, with the same formula for every exporter.",
     is_slow=True,
     needs=("exported",),
     refusals=(NO_OPERATOR, *TRACING),
 )
 def onnx(subject: Subject, findings: Findings) -> None:
-    """In float32, run by onnxruntime."""
+    """The ONNX file, run by onnxruntime in float32, gives the same values."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        raise NotApplicable(f"{' and '.join(missing)} is not installed")
+        raise NotApplicable(f"it needs packages that are not installed: {', '.join(missing)}")
     import onnxruntime
 
     for inputs in subject.cases(torch.float32):
         plain = tensors_only(inputs)
         if any(t.is_complex() for t in plain):
-            raise NotApplicable("onnxruntime takes no complex numbers")
+            raise NotApplicable("onnxruntime does not support complex numbers")
         with torch.no_grad(), quiet(*ONNX_LOGGERS), tempfile.TemporaryDirectory() as folder:
             path = f"{folder}/call.onnx"
-            torch.onnx.export(Around(subject.call), plain, path, dynamo=True, verbose=False)
+            torch.onnx.export(CallModule(subject.call), plain, path, dynamo=True, verbose=False)
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-            expected = outputs_of(subject.call, plain)
+            expected = [t.cpu() for t in outputs_of(subject.call, plain)]
         names = [given.name for given in session.get_inputs()]
         results = session.run(None, dict(zip(names, (t.cpu().numpy() for t in plain), strict=False)))
-        given = [t for t in map(torch.from_numpy, results) if is_number(t)]
-        findings.compare_rounded(
-            "the value", given, [t.cpu() for t in expected], [t.cpu().double() for t in expected], torch.float32, inputs
-        )
+        given = [t for t in map(torch.from_numpy, results) if is_floating(t)]
+        truth = [t.double() for t in expected]
+        findings.compare_rounded("value", given, expected, truth, torch.float32, inputs, "run by onnxruntime")
 
 
 def tensors_only(inputs: Inputs) -> tuple[Tensor, ...]:
+    """The inputs for an exporter, which accepts only tensors."""
     if not all(isinstance(t, Tensor) for t in inputs):
-        raise NotApplicable("an argument is no tensor")
+        raise NotApplicable("an argument is not a tensor")
     return detached(inputs)
 
 
 @is_property(
-    cause="A tensor is made on the wrong device, or the call looks at the values of its inputs.",
-    mend="Make tensors from those at hand (zeros_like, or device=grad_output.device), and branch on no value.",
+    cause="A tensor is made on the wrong device, or the call branches on the values of its inputs.",
+    fix="Make new tensors from existing ones (zeros_like, or device=grad_output.device), and do not branch on values.",
     needs=("unmutated", "saved_tensors"),
     refusals=(NO_FAKE,),
 )
 def fake_tensors(subject: Subject, findings: Findings) -> None:
-    """Tensors without numbers: on the meta device with gradients, on a fake CUDA device forward and backward."""
+    """Tensors without numbers: with gradients on the meta device, forward and backward on a fake CUDA device."""
     for inputs in subject.cases():
         expected = outputs_of(subject.call, inputs)
-        somewhere = mapped(inputs, lambda t: t.to("meta"), of=lambda t: isinstance(t, Tensor))
-        outputs = outputs_of(subject.call, somewhere)
-        check_device(findings, inputs, "meta", outputs, expected)
-        grads = gradients(subject.call, somewhere, [torch.empty_like(t) for t in outputs])
-        wanted = [t for t in inputs if isinstance(t, Tensor) and t.requires_grad]
-        check_device(findings, inputs, "meta", grads, wanted, "gradient")
-
-        contexts = [FakeContext(node) for node in functions(expected) if not is_once_differentiable(node)]
+        on_meta = map_tensors(inputs, lambda t: t.to("meta"), where=lambda t: isinstance(t, Tensor))
+        outputs = outputs_of(subject.call, on_meta)
+        check_device(findings, inputs, "meta", "output", outputs, expected)
+        grads = gradients(subject.call, on_meta, [torch.empty_like(t) for t in outputs])
+        check_device(findings, inputs, "meta", "gradient", grads, requiring_grad(inputs))
         try:
-            with (
-                FakeTensorMode(allow_non_fake_inputs=True),
-                torch.no_grad(),
-                NoGradients(),
-            ):  # constants of the call are real
-                on_cuda = tuple(fake(t) if isinstance(t, Tensor) else t for t in inputs)
-                check_device(findings, inputs, "cuda", outputs_of(subject.call, on_cuda), expected)
-                for ctx in contexts:
-                    grads = ctx.gradients()
-                    check_device(findings, inputs, "cuda", grads, grads, "gradient")
+            check_on_fake_cuda(subject, findings, inputs, expected)
         except AsksForGradientsError:
-            findings.note("it asks for gradients itself: tried on meta only")
+            findings.note("checked on the meta device only, because the call sets requires_grad itself")
         except (RuntimeError, AssertionError) as error:
             if not re.search(NO_CUDA, str(error)):
                 raise
-            findings.note("an operation asks this build of torch for CUDA, which it lacks: tried on meta only")
+            findings.note("checked on the meta device only, because an operation needs a torch built with CUDA")
+
+
+def check_on_fake_cuda(subject: Subject, findings: Findings, inputs: Inputs, expected: Sequence[Tensor]) -> None:
+    """Forward and backward on a CUDA device that does not exist."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    contexts = [FakeContext(node) for node in function_nodes(expected) if not is_once_differentiable(node)]
+    # Constants inside the call are real tensors, so the mode has to accept those.
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), ForbidRequiresGrad():
+        on_cuda = tuple(fake(t) if isinstance(t, Tensor) else t for t in inputs)
+        check_device(findings, inputs, "cuda", "output", outputs_of(subject.call, on_cuda), expected)
+        for ctx in contexts:
+            grads = ctx.gradients()
+            check_device(findings, inputs, "cuda", "gradient", grads, grads)
 
 
 def check_device(
-    findings: Findings,
-    inputs: Inputs,
-    device: str,
-    given: Sequence[Tensor],
-    like: Sequence[Tensor],
-    what: str = "output",
+    findings: Findings, inputs: Inputs, device: str, what: str, given: Sequence[Tensor], like: Sequence[Tensor]
 ) -> None:
+    """The results are on the device of the inputs, and have the right shapes."""
     for position, (t, expected) in enumerate(zip(given, like, strict=True), 1):
         if t.device.type != device:
             findings.fail(f"with inputs on {device}, {what} {position} is on {t.device.type}", inputs)
         elif t.shape != expected.shape:
-            findings.fail(f"on {device}, {what} {position} has shape {tuple(t.shape)}", inputs)
+            findings.fail(
+                f"on {device}, {what} {position} has shape {tuple(t.shape)} and should have {tuple(expected.shape)}",
+                inputs,
+            )

@@ -1,4 +1,4 @@
-"""What a Function keeps for its backward: where, what, for how long, and whether changes of it are noticed."""
+"""What a Function saves for its backward: where, for how long, and whether autograd notices changes of it."""
 
 import gc
 import re
@@ -9,86 +9,104 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchnn.check.autograd_functions import FunctionCalls, function_nodes, is_once_differentiable, recorded_calls, walk
 from torchnn.check.findings import Findings, is_property
-from torchnn.check.nodes import Seen, functions, is_once_differentiable, watched, within
+from torchnn.check.gradients import (
+    Inputs,
+    NotApplicable,
+    gradients,
+    gradients_of,
+    is_identical,
+    new_leaves,
+    outputs_of,
+)
 from torchnn.check.subject import Subject
-from torchnn.check.tensors import Inputs, NotApplicable, fresh, gradients, gradients_of, outputs_of, same
 
 
 @is_property(
-    cause="The backward keeps tensors outside ctx.save_for_backward, or something computed in between.",
-    mend="Save inputs and outputs only, by ctx.save_for_backward; return an intermediate as one more output.",
+    cause="The Function keeps tensors outside ctx.save_for_backward, or saves an intermediate result.",
+    fix="Save only inputs and outputs, with ctx.save_for_backward. If you need an intermediate, return it as one more "
+    "output.",
     needs=(),
 )
 def saved_tensors(subject: Subject, findings: Findings) -> None:
-    met = False
+    """Tensors are kept in save_for_backward only, are inputs or outputs, and are released afterwards."""
+    found = False
     for inputs in subject.cases():
-        with watched(subject) as calls:
+        with recorded_calls(subject) as calls:
             outputs = outputs_of(subject.call, inputs)
-        bytes_kept = 0
-        for node in functions(outputs):
-            met = True
-            for name in kept_on(node):
+        bytes_saved = 0
+        for node in function_nodes(outputs):
+            found = True
+            for name in attributes_with_tensors(node):
                 findings.fail(f"ctx.{name} holds a tensor", inputs)
             saved = [t for t in node.saved_tensors if t is not None]
-            bytes_kept += sum(t.numel() * t.element_size() for t in saved)
+            bytes_saved += sum(map(size_in_bytes, saved))
             if not is_once_differentiable(node) and any(is_intermediate(t, calls) for t in saved):
-                findings.fail("a tensor is saved that is neither an input nor an output", inputs)
-        if met:
-            findings.note(f"{bytes_kept:,} bytes kept of {describe_bytes(inputs)} of inputs")
+                findings.fail("a saved tensor is neither an input nor an output", inputs)
+        if found:
+            bytes_of_inputs = sum(size_in_bytes(t) for t in inputs if isinstance(t, Tensor))
+            findings.note(f"it saves {bytes_saved:,} bytes, and the inputs have {bytes_of_inputs:,}")
             check_versions(subject, findings, inputs)
             check_leaks(subject, findings, inputs)
-    if not met:
-        raise NotApplicable("there is no autograd.Function in the graph")
+    if not found:
+        raise NotApplicable("it uses no custom autograd.Function")
 
 
-def describe_bytes(inputs: Inputs) -> str:
-    return f"{sum(t.numel() * t.element_size() for t in inputs if isinstance(t, Tensor)):,}"
+def size_in_bytes(t: Tensor) -> int:
+    return t.numel() * t.element_size()
 
 
-def kept_on(node: Any) -> Iterator[str]:
-    """The attributes of a ctx that hold tensors, however deep."""
+def attributes_with_tensors(node: Any) -> Iterator[str]:
+    """The attributes of a ctx that contain tensors, nested ones included."""
     for name, value in vars(node).items():
-        if any(isinstance(t, Tensor) for t in within(value)):
+        if any(isinstance(t, Tensor) for t in walk(value)):
             yield name
 
 
-def is_intermediate(t: Tensor, seen: Seen) -> bool:
-    return t.numel() > 0 and t.untyped_storage().data_ptr() not in seen.storages
+def is_intermediate(t: Tensor, calls: FunctionCalls) -> bool:
+    """Whether a saved tensor is neither an argument nor a result of a Function."""
+    return t.numel() > 0 and t.untyped_storage().data_ptr() not in calls.storages
 
 
 def check_versions(subject: Subject, findings: Findings, inputs: Inputs) -> None:
-    """An input changed in place between forward and backward raises, or changes no gradient."""
-    expected = gradients(subject.call, inputs, incoming := subject.incoming(outputs_of(subject.call, inputs)))
+    """If an input is changed in place between forward and backward, the backward raises or stays right."""
+    grad_outputs = subject.grad_outputs(outputs_of(subject.call, inputs))
+    expected = gradients(subject.call, inputs, grad_outputs)
     for position, t in enumerate(inputs):
         if not isinstance(t, Tensor) or not t.is_floating_point() or t.numel() == 0:
             continue
-        leaves = fresh(inputs)
+        leaves = new_leaves(inputs)
         outputs = outputs_of(subject.call, leaves)
         with torch.no_grad():
             leaves[position].add_(1)
         try:
-            given = gradients_of(outputs, leaves, incoming)
+            given = gradients_of(outputs, leaves, grad_outputs)
         except RuntimeError as error:
             if not re.search(r"modified (by an )?inplace", str(error)):
                 raise
             continue
-        if not all(same(a, b) for a, b in zip(given, expected, strict=True)):
+        if not all(is_identical(a, b) for a, b in zip(given, expected, strict=True)):
             findings.fail(
-                f"input {position + 1} is changed in place before the backward, which does not notice", inputs
+                f"if input {position + 1} is changed in place before the backward, autograd does not notice and the "
+                "gradient is wrong",
+                inputs,
             )
 
 
 def check_leaks(subject: Subject, findings: Findings, inputs: Inputs) -> None:
-    """When output and graph are gone, nothing that the call was given is still held."""
-    leaves = fresh(inputs)
+    """When the outputs and the graph are gone, nothing keeps the inputs alive."""
+    leaves = new_leaves(inputs)
     references = [weakref.ref(t) for t in leaves if isinstance(t, Tensor)]
     outputs = outputs_of(subject.call, leaves)
-    gradients_of(outputs, leaves, subject.incoming(outputs))
+    gradients_of(outputs, leaves, subject.grad_outputs(outputs))
     del outputs, leaves
     if any(reference() is not None for reference in references):
         gc.collect()
-        cycle = all(reference() is None for reference in references)
+        is_cycle = all(reference() is None for reference in references)
         findings.fail(
-            "memory is given back only by the garbage collector" if cycle else "inputs are held for ever", inputs
+            "a reference cycle keeps the inputs in memory until the garbage collector runs"
+            if is_cycle
+            else "something keeps the inputs in memory after the backward",
+            inputs,
         )
