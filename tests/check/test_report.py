@@ -9,7 +9,7 @@ import torch
 
 from tests.check.test_check import Z, half
 from torchnn.check import Report, Row, check_backward
-from torchnn.check.report import WIDTH, page
+from torchnn.check.report import WIDTH, html_page
 from torchnn.cli import check as command
 
 
@@ -65,7 +65,7 @@ def test_a_report_as_html_has_a_row_for_each_property_and_escapes_text(report: R
     assert html.count("<tr") == 1 + len(report.rows)
     assert html.count("<table") == 1
     assert "<script" not in Report("<script>", [Row(property="value", status="FAIL", message="<b>")])._repr_html_()
-    whole = page([report, report])
+    whole = html_page([report, report])
     assert whole.startswith("<!doctype html>")
     assert whole.count(html.strip()) == 2
 

@@ -166,7 +166,7 @@ def gradients_of(
     )
 
 
-def weighted_sum(outputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+def weighted_outputs(outputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
     """Σ conj(w)·a, a real number: its gradient is that of the outputs for the incoming gradients `weights`."""
     terms = [
         (w.conj() * t).sum().real if t.is_complex() else (w * t).sum() for t, w in zip(outputs, weights, strict=True)

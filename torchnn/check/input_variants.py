@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchnn.check.gradients import Call, Inputs, map_tensors, new_leaves, outputs_of
 
-Change = Callable[[Tensor], Tensor]
+TensorChange = Callable[[Tensor], Tensor]
 
 
 # --- layouts ----------------------------------------------------------------------------------------------------------
@@ -34,7 +34,7 @@ def expanded(t: Tensor) -> Tensor:
     return t.flatten()[:1].reshape([1] * t.dim()).expand(t.shape) if t.numel() else t
 
 
-LAYOUTS: dict[str, Change] = {
+LAYOUTS: dict[str, TensorChange] = {
     "transposed": transposed,
     "sliced": sliced,
     "part of a cat": part_of_cat,
@@ -64,7 +64,7 @@ def two_rows_more(t: Tensor) -> Tensor:
     return t[torch.arange(len(t) + 2, device=t.device) % len(t)]
 
 
-SHAPES: dict[str, Change] = {
+SHAPES: dict[str, TensorChange] = {
     "zero rows": lambda t: t[:0],
     "one row": lambda t: t[:1],
     "two more rows": two_rows_more,
@@ -81,7 +81,7 @@ def other_shapes(reference: Call, inputs: Inputs) -> Iterator[tuple[str, Inputs]
             yield name, changed
 
 
-def with_rows(reference: Call, inputs: Inputs, change: Change) -> Inputs | None:
+def with_rows(reference: Call, inputs: Inputs, change: TensorChange) -> Inputs | None:
     """The inputs with other rows, or None if the reference does not accept them.
 
     The rows of the first tensor change, and those of all tensors that share them. Nothing says which ones do, so this

@@ -49,7 +49,7 @@ def refusal(text: str, known: Iterable[Refusal]) -> str | None:
     return next((one.reason for one in known if re.search(one.pattern, text)), None)
 
 
-def first_line(error: object) -> str:
+def error_line(error: object) -> str:
     """The first line of an error message; for the compiler, the line that says most."""
     if context := re.search(r"Developer debug context: (.*)", str(error)):
         return context[1][:240]

@@ -51,7 +51,7 @@ class Row:
 
     def cells(self) -> tuple[str, str, str, str]:
         """The other columns of the table: property, status, ulp and relative error."""
-        return self.property, self.status, number(self.worst_ulp), number(self.worst_relative)
+        return self.property, self.status, format_error(self.worst_ulp), format_error(self.worst_relative)
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Report:
         return str(getattr(_template().module, "table")(self))  # noqa: B009
 
 
-def number(value: float | None) -> str:
+def format_error(value: float | None) -> str:
     """The size of an error, to three digits."""
     return "" if value is None else f"{value:.3g}"
 
@@ -136,7 +136,7 @@ def markdown(reports: Sequence[Report]) -> str:
     return "\n".join([*lines, "", *notes]) + "\n"
 
 
-def page(reports: Sequence[Report]) -> str:
+def html_page(reports: Sequence[Report]) -> str:
     """A self-contained HTML page."""
     return _template().render(reports=reports)
 

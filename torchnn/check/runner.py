@@ -14,7 +14,7 @@ from torchnn.check import properties
 from torchnn.check.autograd_functions import function_nodes
 from torchnn.check.findings import PROPERTIES, Findings, Property
 from torchnn.check.gradients import MOST_NUMERICAL, Inputs, NotApplicable, outputs_of, requiring_grad
-from torchnn.check.refusals import NO_VMAP, first_line, refusal
+from torchnn.check.refusals import NO_VMAP, error_line, refusal
 from torchnn.check.report import FAIL, NOT_APPLICABLE, PASS, Report, Row
 from torchnn.check.subject import Subject, WrongUseError
 
@@ -135,7 +135,7 @@ def check_inputs(subject: Subject) -> None:
             reference_outputs = outputs_of(subject.reference, inputs)
         except Exception as error:
             raise WrongUseError(
-                f"the reference does not run on the inputs ({type(error).__name__}: {first_line(error)})."
+                f"the reference does not run on the inputs ({type(error).__name__}: {error_line(error)})."
             ) from error
         if subject.call is subject.reference or shares_function(subject, inputs, reference_outputs):
             raise WrongUseError(
@@ -180,8 +180,8 @@ def check_property(prop: Property, subject: Subject, failed: dict[str, str]) -> 
         if reason := refusal(f"{type(error).__name__}: {error}", prop.refusals):
             return not_applicable(prop, reason)
         if NO_VMAP in prop.refusals and not function_nodes(outputs_of(subject.call, subject.cases()[0])):
-            return not_applicable(prop, f"torch refuses it for its own operations ({first_line(error)})")
-        findings.fail(f"it raises {type(error).__name__}: {first_line(error)}")
+            return not_applicable(prop, f"torch refuses it for its own operations ({error_line(error)})")
+        findings.fail(f"it raises {type(error).__name__}: {error_line(error)}")
     if findings.failures:
         failed[prop.name] = prop.name
         if findings.is_fatal or prop.name in ("runs", "determinism"):

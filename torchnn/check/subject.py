@@ -21,10 +21,10 @@ from torchnn.check.gradients import (
     numerical_gradients,
     outputs_of,
     random_like,
-    weighted_sum,
+    weighted_outputs,
 )
 from torchnn.check.input_variants import with_rows
-from torchnn.check.refusals import first_line
+from torchnn.check.refusals import error_line
 
 ARGUMENTS = ("dtype", "device", "generator")  # of make_inputs
 
@@ -84,7 +84,7 @@ class Subject:
                 raise WrongUseError(
                     f"make_inputs has to accept {', '.join(ARGUMENTS)} as keyword arguments."
                 ) from error
-            raise WrongUseError(f"make_inputs raises {type(error).__name__}: {first_line(error)}.") from error
+            raise WrongUseError(f"make_inputs raises {type(error).__name__}: {error_line(error)}.") from error
         made = [made] if isinstance(made, Tensor) else made
         cases = (
             [(one,) if isinstance(one, Tensor) else tuple(one) for one in made] if isinstance(made, list) else [made]
@@ -126,7 +126,7 @@ class Subject:
         def total(*values: Any) -> Tensor:
             pairs = zip(outputs_of(self.call, values), grad_outputs, strict=True)
             differentiable = [(t, g) for t, g in pairs if t.requires_grad]  # others are marked as non-differentiable
-            return weighted_sum(*zip(*differentiable, strict=True))
+            return weighted_outputs(*zip(*differentiable, strict=True))
 
         return numerical_gradients(total, inputs)
 

@@ -36,7 +36,7 @@ class Error:
     looks_like: str = ""
 
 
-EXACT = Error(ulp=0.0, relative=0.0, is_allowed=True)
+NO_ERROR = Error(ulp=0.0, relative=0.0, is_allowed=True)
 
 
 def measure_error(
@@ -60,7 +60,7 @@ def measure_error(
     if given.shape != expected.shape:
         return never_allowed(f"its shape is {tuple(given.shape)} and should be {tuple(expected.shape)}")
     if given.numel() == 0:
-        return EXACT
+        return NO_ERROR
     eps = torch.finfo(dtype or given.dtype).eps
     given, expected = to_widest(given), to_widest(expected)
     finite = expected.isfinite()
@@ -68,10 +68,10 @@ def measure_error(
         return never_allowed("it is NaN or infinite where the right one is finite")
     right, difference = expected[finite], (given - expected)[finite]
     if right.numel() == 0:
-        return EXACT
+        return NO_ERROR
     largest, norm, off = float(right.abs().max()), float(right.norm()), float(difference.norm())
     if off == 0:
-        return EXACT
+        return NO_ERROR
     size = max(largest, scale)
     rounding = ULPS * eps * math.sqrt(right.numel()) * size
     if error_of_reference is None:

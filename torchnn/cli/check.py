@@ -16,7 +16,7 @@ import torch
 
 from torchnn.check.findings import PROPERTIES
 from torchnn.check.operations import OPERATIONS, MakeInputs, Operation, normal_inputs
-from torchnn.check.report import FAIL, HEADINGS, PASS, Report, markdown, page
+from torchnn.check.report import FAIL, HEADINGS, PASS, Report, html_page, markdown
 from torchnn.check.runner import check_backward
 from torchnn.check.subject import WrongUseError
 from torchnn.console import OneSentenceParser, fail
@@ -222,7 +222,7 @@ def show(options: argparse.Namespace, reports: Sequence[Report]) -> None:
     if options.html is not None:
         try:
             with options.html.open("x") as file:
-                file.write(page(reports))
+                file.write(html_page(reports))
         except OSError as error:
             fail(f"--html {options.html} cannot be written ({error.strerror}).")
 

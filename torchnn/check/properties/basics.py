@@ -25,7 +25,7 @@ from torchnn.check.gradients import (
     outputs_of,
 )
 from torchnn.check.input_variants import reversed_inputs
-from torchnn.check.refusals import first_line
+from torchnn.check.refusals import error_line
 from torchnn.check.subject import Subject
 
 RAW_DTYPES = torch.float64, torch.float32, torch.bfloat16
@@ -46,7 +46,7 @@ def runs(subject: Subject, findings: Findings) -> None:
                 gradients_of(outputs, inputs)
             except Exception as error:
                 if not re.search(WRONG_GRADIENTS, str(error)):  # raw_gradients reports these
-                    findings.fail(f"the backward raises {type(error).__name__}: {first_line(error)}", inputs)
+                    findings.fail(f"the backward raises {type(error).__name__}: {error_line(error)}", inputs)
         else:
             findings.fail("no output requires a gradient, so there is no backward to check", inputs)
         expected = outputs_of(subject.reference, new_leaves(inputs))

@@ -22,7 +22,7 @@ from torchnn.check.gradients import (
     outputs_of,
     random_like,
     requiring_grad,
-    weighted_sum,
+    weighted_outputs,
 )
 from torchnn.check.refusals import COMBINED_FORWARD, NO_FORWARD_MODE, NO_JVP, NO_SECOND_ORDER
 from torchnn.check.subject import Subject
@@ -99,7 +99,7 @@ def within_graph(call: Call, inputs: Inputs, weights: Sequence[Tensor]) -> Tenso
     Before it is 0.9t + 0.1t²/(1 + t²), which stays between 0 and 1 where t does; after it t + t².
     """
     before = tuple(bend(t) if isinstance(t, Tensor) and t.requires_grad else t for t in inputs)
-    value = weighted_sum(*change_differentiable(outputs_of(call, before), weights, lambda t: t + t * t))
+    value = weighted_outputs(*change_differentiable(outputs_of(call, before), weights, lambda t: t + t * t))
     grads = torch.autograd.grad(
         value, requiring_grad(inputs), create_graph=True, allow_unused=True, materialize_grads=True
     )
@@ -113,7 +113,7 @@ def bend(t: Tensor) -> Tensor:
 def at_intermediate(call: Call, inputs: Inputs, weights: Sequence[Tensor]) -> Tensor:
     """As `squared_gradients`, of inputs that are not leaves, and with incoming gradients that depend on the inputs."""
     middle = tuple(t * 1 if isinstance(t, Tensor) and t.requires_grad else t for t in inputs)
-    value = weighted_sum(*change_differentiable(outputs_of(call, middle), weights, torch.square))
+    value = weighted_outputs(*change_differentiable(outputs_of(call, middle), weights, torch.square))
     asked = [t for t, given in zip(middle, inputs, strict=True) if isinstance(given, Tensor) and given.requires_grad]
     grads = torch.autograd.grad(value, asked, create_graph=True, allow_unused=True, materialize_grads=True)
     return squares(grads)

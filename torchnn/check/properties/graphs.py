@@ -35,7 +35,7 @@ from torchnn.check.gradients import (
 )
 from torchnn.check.input_variants import two_rows_more, with_rows
 from torchnn.check.properties.transforms import scalar_of
-from torchnn.check.refusals import COMBINED_FORWARD, NO_FAKE, NO_OPERATOR, TRACING, first_line, refusal
+from torchnn.check.refusals import COMBINED_FORWARD, NO_FAKE, NO_OPERATOR, TRACING, error_line, refusal
 from torchnn.check.subject import Subject
 from torchnn.console import ONNX_LOGGERS, quiet
 
@@ -129,7 +129,7 @@ def graph_breaks(subject: Subject, findings: Findings) -> None:
             for reason in map(str, breaks):
                 if why := refusal(reason, TRACING):
                     raise NotApplicable(why)
-                findings.fail(f"the graph breaks: {first_line(reason)}", inputs)
+                findings.fail(f"the graph breaks: {error_line(reason)}", inputs)
             findings.note(f"{sum(breaks.values())} breaks")
 
 
@@ -217,9 +217,9 @@ def fake_tensors(subject: Subject, findings: Findings) -> None:
         expected = outputs_of(subject.call, inputs)
         on_meta = map_tensors(inputs, lambda t: t.to("meta"), where=lambda t: isinstance(t, Tensor))
         outputs = outputs_of(subject.call, on_meta)
-        check_device(findings, inputs, "meta", "output", outputs, expected)
+        compare_device(findings, inputs, "meta", "output", outputs, expected)
         grads = gradients(subject.call, on_meta, [torch.empty_like(t) for t in outputs])
-        check_device(findings, inputs, "meta", "gradient", grads, requiring_grad(inputs))
+        compare_device(findings, inputs, "meta", "gradient", grads, requiring_grad(inputs))
         try:
             check_on_fake_cuda(subject, findings, inputs, expected)
         except AsksForGradientsError:
@@ -238,13 +238,13 @@ def check_on_fake_cuda(subject: Subject, findings: Findings, inputs: Inputs, exp
     # Constants inside the call are real tensors, so the mode has to accept those.
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), ForbidRequiresGrad():
         on_cuda = tuple(fake(t) if isinstance(t, Tensor) else t for t in inputs)
-        check_device(findings, inputs, "cuda", "output", outputs_of(subject.call, on_cuda), expected)
+        compare_device(findings, inputs, "cuda", "output", outputs_of(subject.call, on_cuda), expected)
         for ctx in contexts:
             grads = ctx.gradients()
-            check_device(findings, inputs, "cuda", "gradient", grads, grads)
+            compare_device(findings, inputs, "cuda", "gradient", grads, grads)
 
 
-def check_device(
+def compare_device(
     findings: Findings, inputs: Inputs, device: str, what: str, given: Sequence[Tensor], like: Sequence[Tensor]
 ) -> None:
     """The results are on the device of the inputs, and have the right shapes."""

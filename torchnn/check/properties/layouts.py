@@ -6,7 +6,7 @@ from torch import Tensor
 
 from torchnn.check.findings import Findings, is_property
 from torchnn.check.gradients import NotApplicable, gradients, gradients_of, map_tensors, outputs_of
-from torchnn.check.input_variants import LAYOUTS, Change, is_finite
+from torchnn.check.input_variants import LAYOUTS, TensorChange, is_finite
 from torchnn.check.subject import Subject
 
 
@@ -58,6 +58,6 @@ def has_layouts(t: object) -> bool:
     return isinstance(t, Tensor) and t.dim() > 0 and t.numel() > 1
 
 
-def in_layout(layout: Change) -> Change:
-    """Change the layout of tensors that can have more than one."""
+def in_layout(layout: TensorChange) -> TensorChange:
+    """TensorChange the layout of tensors that can have more than one."""
     return lambda t: layout(t) if has_layouts(t) else t

@@ -14,15 +14,15 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from torchnn.check.findings import Findings, is_property
-from torchnn.check.gradients import Call, Inputs, NotApplicable, outputs_of, positions_requiring_grad, weighted_sum
+from torchnn.check.gradients import Call, Inputs, NotApplicable, outputs_of, positions_requiring_grad, weighted_outputs
 from torchnn.check.input_variants import with_rows
 from torchnn.check.subject import Subject
 
 WORLD = 2
-TIMEOUT = 60  # seconds
+PROCESS_TIMEOUT = 60  # seconds
 
 
-class Model(nn.Module):
+class ModelAroundCall(nn.Module):
     """A model around the call. Its parameters are the inputs that have no rows, and a scale for the others.
 
     Args:
@@ -44,7 +44,7 @@ class Model(nn.Module):
         for i, parameter in zip(self.shared, self.shared_inputs, strict=True):
             given[i] = parameter
         outputs = outputs_of(self.call, tuple(given))
-        return weighted_sum(outputs, [torch.ones_like(t) for t in outputs])
+        return weighted_outputs(outputs, [torch.ones_like(t) for t in outputs])
 
 
 @is_property(
@@ -65,7 +65,7 @@ def two_processes(subject: Subject, findings: Findings) -> None:
             raise NotApplicable("the reference does not accept every second row")
         parts = [half for half in halves if half is not None]
         shared = [i for i in positions_requiring_grad(inputs) if parts[0][i].shape == inputs[i].shape]
-        expected = mean([parameter_gradients(Model(subject.call, inputs, shared), part) for part in parts])
+        expected = mean([parameter_gradients(ModelAroundCall(subject.call, inputs, shared), part) for part in parts])
         given = in_two_processes(subject.call, inputs, shared, parts)
         findings.compare("gradient", given, expected, inputs, "averaged over two processes")
 
@@ -91,18 +91,20 @@ def in_two_processes(call: Call, inputs: Inputs, shared: Sequence[int], parts: S
         arguments = call, inputs, shared, parts, folder
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # about forking a process that has threads
-            processes = [context.Process(target=run, args=(rank, *arguments), daemon=True) for rank in range(WORLD)]
+            processes = [
+                context.Process(target=run_process, args=(rank, *arguments), daemon=True) for rank in range(WORLD)
+            ]
             for process in processes:
                 process.start()
         try:
             for process in processes:
-                process.join(TIMEOUT)
+                process.join(PROCESS_TIMEOUT)
         finally:
             late = [rank for rank, process in enumerate(processes) if process.is_alive()]
             for process in processes:
                 process.kill()
         if late:
-            raise RuntimeError(f"process {late[0]} of {WORLD} did not finish within {TIMEOUT} s")
+            raise RuntimeError(f"process {late[0]} of {WORLD} did not finish within {PROCESS_TIMEOUT} s")
         for rank, process in enumerate(processes):
             if (message := Path(folder, f"{rank}.txt")).exists():
                 raise RuntimeError(message.read_text())
@@ -111,7 +113,9 @@ def in_two_processes(call: Call, inputs: Inputs, shared: Sequence[int], parts: S
         return list(torch.load(Path(folder, "gradients.pt"), weights_only=True))
 
 
-def run(rank: int, call: Call, inputs: Inputs, shared: Sequence[int], parts: Sequence[Inputs], folder: str) -> None:
+def run_process(
+    rank: int, call: Call, inputs: Inputs, shared: Sequence[int], parts: Sequence[Inputs], folder: str
+) -> None:
     """Run in one of the processes: compute the gradients, and write them or the error to a file."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # gloo and DDP print to stderr; an error goes to a file
@@ -119,9 +123,9 @@ def run(rank: int, call: Call, inputs: Inputs, shared: Sequence[int], parts: Seq
     try:
         store = Path(folder, "store").as_uri()
         distributed.init_process_group(
-            "gloo", init_method=store, rank=rank, world_size=WORLD, timeout=timedelta(seconds=TIMEOUT)
+            "gloo", init_method=store, rank=rank, world_size=WORLD, timeout=timedelta(seconds=PROCESS_TIMEOUT)
         )
-        model = DistributedDataParallel(Model(call, inputs, shared), find_unused_parameters=True)
+        model = DistributedDataParallel(ModelAroundCall(call, inputs, shared), find_unused_parameters=True)
         grads = parameter_gradients(model, parts[rank])
         if rank == 0:
             torch.save(grads, Path(folder, "gradients.pt"))

@@ -20,7 +20,7 @@ from torchnn.check.gradients import (
     outputs_of,
     positions_requiring_grad,
     requiring_grad,
-    weighted_sum,
+    weighted_outputs,
 )
 from torchnn.check.refusals import NO_SECOND_ORDER, TRANSFORMS
 from torchnn.check.subject import Subject
@@ -31,7 +31,7 @@ SCALES = (1.0, 0.5, 0.9)  # the three samples of a batch stay in the range of th
 
 def scalar_of(call: Call, weights: Sequence[Tensor]) -> Call:
     """The weighted sum of the outputs, a scalar that torch.func.grad can differentiate."""
-    return lambda *inputs: weighted_sum(outputs_of(call, inputs), weights)
+    return lambda *inputs: weighted_outputs(outputs_of(call, inputs), weights)
 
 
 def batched(inputs: Inputs, position: int) -> tuple[Inputs, tuple[int | None, ...], list[Inputs]]:
@@ -107,10 +107,10 @@ def per_sample_gradients(subject: Subject, findings: Findings) -> None:
     """vmap of the gradient over the rows of the first input and of all inputs with the same number of rows."""
     for inputs in subject.cases():
         rows, dims = rows_of(subject, inputs)
-        ones = [torch.ones_like(t) for t in outputs_of(subject.call, row(inputs, dims, 0))]
+        ones = [torch.ones_like(t) for t in outputs_of(subject.call, sample(inputs, dims, 0))]
         of_gradients = torch.func.grad(scalar_of(subject.call, ones), argnums=positions_requiring_grad(inputs))
         given = torch.func.vmap(of_gradients, dims)(*detached(inputs))
-        each = [subject.expected_gradients(leaves_with(row(inputs, dims, r), inputs), ones) for r in range(rows)]
+        each = [subject.expected_gradients(leaves_with(sample(inputs, dims, r), inputs), ones) for r in range(rows)]
         expected = [torch.stack(g) for g in zip(*each, strict=True)]
         when = "computed for each sample"
         findings.compare("gradient", given, expected, inputs, when, is_numerical=not subject.has_reference)
@@ -131,15 +131,15 @@ def rows_of(subject: Subject, inputs: Inputs) -> tuple[int, tuple[int | None, ..
         dims = tuple(0 if is_one else None for is_one in chosen)
         try:
             if rows:
-                outputs_of(subject.reference, row(inputs, dims, 0))
-                gradients(subject.call, leaves_with(row(inputs, dims, 0), inputs))
+                outputs_of(subject.reference, sample(inputs, dims, 0))
+                gradients(subject.call, leaves_with(sample(inputs, dims, 0), inputs))
                 return rows, dims
         except Exception:  # not a way to choose a sample
             continue
     raise NotApplicable("it does not accept a single sample")
 
 
-def row(inputs: Inputs, dims: Sequence[int | None], number: int) -> Inputs:
+def sample(inputs: Inputs, dims: Sequence[int | None], number: int) -> Inputs:
     """The inputs of one sample."""
     return tuple(t if d is None else t.detach()[number] for t, d in zip(inputs, dims, strict=True))
 

@@ -21,7 +21,7 @@ from torchnn.check.gradients import (
     to_double,
 )
 from torchnn.check.input_variants import other_shapes, reversed_inputs
-from torchnn.check.refusals import first_line
+from torchnn.check.refusals import error_line
 from torchnn.check.subject import Subject, WrongUseError
 from torchnn.check.tolerances import to_widest
 
@@ -124,7 +124,7 @@ def dtypes(subject: Subject, findings: Findings) -> None:
         except (WrongUseError, RuntimeError) as error:
             if not subject.has_reference and not re.search(NO_KERNEL, str(error)):
                 raise
-            findings.note(f"not checked in {dtype_name(dtype)}, where the reference raises: {first_line(error)}")
+            findings.note(f"not checked in {dtype_name(dtype)}, where the reference raises: {error_line(error)}")
             continue
         for inputs, of_reference in zip(cases, expected_dtypes, strict=True):
             judged += 1
@@ -170,7 +170,7 @@ def shapes(subject: Subject, findings: Findings) -> None:
                 if "dimension" in name:  # an error is not a wrong answer
                     findings.note(f"it raises an error for {name}")
                 else:
-                    findings.fail(f"with {name} it raises {type(error).__name__}: {first_line(error)}", changed)
+                    findings.fail(f"with {name} it raises {type(error).__name__}: {error_line(error)}", changed)
                 continue
             met.append(name)
             try:
@@ -179,7 +179,7 @@ def shapes(subject: Subject, findings: Findings) -> None:
                 if "dimension" in name:
                     findings.note(f"the backward raises an error for {name}")
                 else:
-                    findings.fail(f"with {name} it raises {type(error).__name__}: {first_line(error)}", changed)
+                    findings.fail(f"with {name} it raises {type(error).__name__}: {error_line(error)}", changed)
                 continue
             when = f"with {name}"
             findings.compare("value", outputs, outputs_of(subject.reference, changed), changed, when)
