@@ -16,7 +16,7 @@ from selenium.webdriver.common.keys import Keys
 import torchnn
 from tests.explain.networks import small
 from torchnn.explain import Trace, trace
-from torchnn.explain.numbers import short, tiny
+from torchnn.explain.render.numbers import short, tiny
 from torchnn.explain.render.page import page
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -234,15 +234,15 @@ def test_the_trace_as_json() -> None:
 def test_a_sum_is_written_out_with_what_is_left_out() -> None:
     report = trace(network(), *data())
     layer = report.layers[0]
-    written = layer.weighted_sum(1, 2, max_terms=2)
+    written = layer.forward_sum(1, 2, max_terms=2)
     products = sum(left * right for left, right in written.terms)
     assert written.more == 1
     assert layer.bias is not None
     assert products + written.rest + float(layer.bias[2]) == pytest.approx(written.total) == float(layer.z[1, 2])
-    back = report.layers[1].error_sum(1, 3, max_terms=8)
+    back = report.layers[1].backward_sum(1, 3, max_terms=8)
     assert sum(left * right for left, right in back.terms) == pytest.approx(float(report.layers[1].grad_input[1, 3]))
-    torch.testing.assert_close(layer.signal(1).sum(1) + layer.bias, layer.z[1])
-    torch.testing.assert_close(report.layers[1].blame(1).sum(0), report.layers[1].grad_input[1])
+    torch.testing.assert_close(layer.forward_products(1).sum(1) + layer.bias, layer.z[1])
+    torch.testing.assert_close(report.layers[1].backward_products(1).sum(0), report.layers[1].grad_input[1])
 
 
 class Own(nn.Linear):

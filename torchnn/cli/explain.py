@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from rich.console import Console
 from rich.status import Status
+from torch import Tensor
 
 from torchnn.console import OneSentenceParser, fail
 from torchnn.explain import Trace, trace
-from torchnn.explain.example import example
 from torchnn.explain.render.page import GENERATOR, page
 from torchnn.explain.render.terminal import Explanation
+from torchnn.modules.mlp import MLP
 
 DESCRIPTION = (
     "See backpropagation happen, number by number: forward, every factor of the chain rule, the gradients by hand, by "
@@ -25,6 +27,9 @@ EPILOG = "Exit status: 0 if all gradients agree, 1 if some do not, 2 for wrong u
 WIDTH_OF_A_FILE = 120
 STEPS = 300  # of gradient descent, for the slider of the page
 LARGEST_WIDTH = 64
+# The network that is explained if no checkpoint is given: so small that every number fits on the screen.
+WEIGHTS = ([[0.8, -0.5], [-0.6, 0.9], [0.4, 0.7]], [[0.9, -1.1, 0.3]])
+BIASES = ([0.1, -0.2, 0.3], [0.2])
 
 
 class WrongUseError(ValueError):
@@ -122,6 +127,15 @@ def trained(wanted: str, rows: Sequence[int], data: Mapping[str, Any], settings:
         about=f"{named} of the data of {path}",
         **settings,
     )
+
+
+def example() -> tuple[MLP, Tensor, Tensor]:
+    """A 2-3-1 sigmoid network with short weights, two points (2, 2) and their targets (2, 1)."""
+    model = MLP([2, 3, 1], dtype=torch.float64)
+    parameters = (torch.tensor(values) for pair in zip(WEIGHTS, BIASES, strict=True) for values in pair)
+    model.load_state_dict(dict(zip(model.state_dict(), parameters, strict=True)))
+    points = torch.tensor([[0.5, -1.0], [-1.5, 1.0]], dtype=torch.float64)
+    return model, points, torch.tensor([[0.0], [1.0]], dtype=torch.float64)
 
 
 def check_layer(layer: int | None, explained: Trace) -> None:

@@ -1,6 +1,6 @@
-"""Backpropagation shown on a network's own numbers: `trace`, and the command `torchnn explain`."""
+"""Backpropagation with a network's own numbers: `trace`, and the command `torchnn explain`."""
 
-from torchnn.explain.derive import trace
-from torchnn.explain.trace import Trace
+from torchnn.explain.records import Trace
+from torchnn.explain.trace import trace
 
 __all__ = ["Trace", "trace"]

@@ -1,14 +1,16 @@
-"""Every gradient three times: by hand, by autograd, by central differences."""
+"""Every gradient in three ways: by hand, by autograd, by central differences."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from torchnn.explain import derivation
 from torchnn.explain.formula import Formula
 from torchnn.explain.network import Layer
-from torchnn.explain.parts import Comparison
-from torchnn.explain.passes import Gradient, forward, loss_elements
+from torchnn.explain.passes import Gradient, forward, loss_elements, mean_loss
+from torchnn.explain.records import Comparison
 from torchnn.ops.network.loss import cancels
 
 IN_TORCH: dict[str, Callable[[Tensor], Tensor]] = {
@@ -18,11 +20,46 @@ IN_TORCH: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "step": lambda z: (z > 0).to(z.dtype),
 }
-OF_DIFFERENCES = 1e-6  # relative: differences in float64 lose half of the digits
+DIFFERENCE_TOLERANCE = 1e-6  # relative; central differences in float64 lose about half of the digits
+
+
+def compare_gradients(
+    layers: Sequence[Layer],
+    x: Tensor,
+    y: Tensor,
+    loss: str,
+    p: Tensor | None,
+    by_hand: Sequence[Gradient],
+    max_differences: int,
+) -> list[tuple[Comparison, Comparison | None]]:
+    """Compare the gradients of every layer's weight and bias with autograd and with central differences."""
+    autograd = by_autograd(layers, x, y, loss, p)
+    exact = [layer.cast(torch.float64) for layer in layers]
+    y64, p64 = y.double(), None if p is None else p.double()
+    _, activations = forward(exact, x.double())
+    scale, outputs = abs(float(mean_loss(layers, x, y, loss, p))), y.shape[1]
+    comparisons: list[tuple[Comparison, Comparison | None]] = []
+    for number, (layer, hand, auto) in enumerate(zip(exact, by_hand, autograd, strict=True), 1):
+
+        def value_and_sides(below: int = number - 1) -> tuple[float, Tensor]:
+            return _value_and_sides(exact[below:], activations[below], y64, loss, p64)
+
+        bias = None
+        if layer.bias is not None and hand[1] is not None and auto[1] is not None:
+            differences = by_differences(value_and_sides, layer.bias, max_differences)
+            bias = _compare(
+                f"b[{number}]", derivation.mean_grad_bias(number, outputs), hand[1], auto[1], differences, scale
+            )
+        differences = by_differences(value_and_sides, layer.weight, max_differences)
+        weight = _compare(
+            f"W[{number}]", derivation.mean_grad_weight(number, outputs), hand[0], auto[0], differences, scale
+        )
+        comparisons.append((weight, bias))
+    return comparisons
 
 
 def by_autograd(layers: Sequence[Layer], x: Tensor, y: Tensor, loss: str, pos_weight: Tensor | None) -> list[Gradient]:
-    """∂J/∂W and ∂J/∂b of every layer from PyTorch's autograd, on the same network in torch's own operations."""
+    """∂J/∂W and ∂J/∂b of every layer from PyTorch's autograd, on the same network built from torch operations."""
     leaves = [
         (layer.weight.clone().requires_grad_(), None if layer.bias is None else layer.bias.clone().requires_grad_())
         for layer in layers
@@ -30,9 +67,8 @@ def by_autograd(layers: Sequence[Layer], x: Tensor, y: Tensor, loss: str, pos_we
     with torch.enable_grad():
         a = z = x
         for layer, (weight, bias) in zip(layers, leaves, strict=True):
-            z = torch.nn.functional.linear(a, weight, None if bias is None else bias.expand(len(weight)))
+            z = F.linear(a, weight, None if bias is None else bias.expand(len(weight)))
             a = IN_TORCH[layer.activation](z)
-        F = torch.nn.functional
         if cancels(layers[-1].activation, loss):
             value: Tensor = F.binary_cross_entropy_with_logits(z, y, pos_weight=pos_weight)
         elif loss == "mse":
@@ -41,84 +77,84 @@ def by_autograd(layers: Sequence[Layer], x: Tensor, y: Tensor, loss: str, pos_we
             ones, p = torch.ones_like(a), 1.0 if pos_weight is None else pos_weight
             positive, negative = (F.binary_cross_entropy(a, target, reduction="none") for target in (ones, 0 * ones))
             value = (p * y * positive + (1 - y) * negative).mean()
-        wanted = [leaf for pair in leaves for leaf in pair if leaf is not None]
-        if not value.requires_grad:  # the last layer is a step
-            value = value + 0 * sum(leaf.sum() for leaf in wanted)
-        found = iter(torch.autograd.grad(value, wanted, materialize_grads=True))
-    return [(next(found), None if bias is None else next(found)) for _, bias in leaves]
+        parameters = [leaf for pair in leaves for leaf in pair if leaf is not None]
+        if not value.requires_grad:  # the last activation is a step function
+            value = value + 0 * sum(leaf.sum() for leaf in parameters)
+        gradients = iter(torch.autograd.grad(value, parameters, materialize_grads=True))
+    return [(next(gradients), None if bias is None else next(gradients)) for _, bias in leaves]
 
 
-def value_and_sides(
+def _value_and_sides(
     layers: Sequence[Layer], x: Tensor, y: Tensor, loss: str, pos_weight: Tensor | None
 ) -> tuple[float, Tensor]:
-    """J, and on which side of its kink every weighted sum under a relu or a step is."""
+    """J, and for every weighted sum under a relu or step function whether it lies above the kink."""
     zs, _ = forward(layers, x)
     value = loss_elements(zs[-1], y, layers[-1].activation, loss, pos_weight).mean()
-    kinked = [z.flatten() > 0 for layer, z in zip(layers, zs, strict=True) if layer.activation in ("relu", "step")]
-    return float(value), torch.cat(kinked) if kinked else torch.zeros(0, dtype=torch.bool)
+    above = [z.flatten() > 0 for layer, z in zip(layers, zs, strict=True) if layer.activation in ("relu", "step")]
+    return float(value), torch.cat(above) if above else torch.zeros(0, dtype=torch.bool)
 
 
-def by_differences(value: Callable[[], tuple[float, Tensor]], parameter: Tensor, most: int) -> Tensor:
+def by_differences(
+    value_and_sides: Callable[[], tuple[float, Tensor]], parameter: Tensor, max_differences: int
+) -> Tensor:
     """Central differences (J(w + h) − J(w − h)) / 2h with h = ε^⅓ max(1, |w|), in float64.
 
     Args:
-        value: J of the parameters as they are, and the sides of the kinks.
-        parameter: changed and put back, (n, k) or (n,), float64.
-        most: how many elements to do: whole rows and columns from the first.
+        value_and_sides: computes J with the current parameters, and the side of the kink of every weighted sum.
+        parameter: (n, k) or (n,), float64. It is changed and restored.
+        max_differences: the largest number of elements to compute: whole rows and columns, starting with the first.
 
     Returns:
-        Of the parameter's shape; not a number where it was not computed, or where the step crosses a kink.
+        The differences in the parameter's shape. NaN where none was computed, and where the step crosses a kink.
     """
     differences = torch.full_like(parameter, torch.nan)
     grid = parameter if parameter.dim() == 2 else parameter[:, None]
-    filled = differences if parameter.dim() == 2 else differences[:, None]
-    columns = min(grid.shape[1], max(int(most**0.5), most // len(grid)))
-    rows = min(len(grid), max(most // columns, 1))
+    result = differences if parameter.dim() == 2 else differences[:, None]
+    columns = min(grid.shape[1], max(int(max_differences**0.5), max_differences // len(grid)))
+    rows = min(len(grid), max(max_differences // columns, 1))
     for i in range(rows):
         for j in range(columns):
-            kept = float(grid[i, j])
-            h = torch.finfo(torch.float64).eps ** (1 / 3) * max(1.0, abs(kept))
-            above, below = kept + h, kept - h
+            original = float(grid[i, j])
+            h = torch.finfo(torch.float64).eps ** (1 / 3) * max(1.0, abs(original))
+            above, below = original + h, original - h
             grid[i, j] = above
-            higher, sides_above = value()
+            value_above, sides_above = value_and_sides()
             grid[i, j] = below
-            lower, sides_below = value()
-            grid[i, j] = kept
+            value_below, sides_below = value_and_sides()
+            grid[i, j] = original
             if torch.equal(sides_above, sides_below):
-                filled[i, j] = (higher - lower) / (above - below)
+                result[i, j] = (value_above - value_below) / (above - below)
     return differences
 
 
-def compare(
+def _compare(
     name: str, formula: Formula, by_hand: Tensor, autograd: Tensor, differences: Tensor, scale: float
 ) -> Comparison:
-    """Put three gradients of one parameter side by side.
-
-    Args:
-        name: of the parameter.
-        formula: of its gradient.
-        by_hand: from this library's backward.
-        autograd: from PyTorch's.
-        differences: from central differences, nan where there is none.
-        scale: size of J, whose rounding the differences are made of.
-    """
+    """Compare three gradients of one parameter. `scale` is the size of J, whose rounding limits the differences."""
     last_place = torch.nextafter(autograd.abs(), torch.full_like(autograd, torch.inf)) - autograd.abs()
-    ulp = (by_hand - autograd).abs() / last_place
     done = ~differences.isnan()
     relative = _relative(by_hand, autograd)
-    relative_differences = _relative(by_hand[done].to(differences.dtype), differences[done])
-    rounding = torch.finfo(by_hand.dtype).eps ** 0.5
+    relative_rounding = torch.finfo(by_hand.dtype).eps ** 0.5
     step_error = 10 * torch.finfo(torch.float64).eps ** (2 / 3) * max(1.0, scale)
-    off = (by_hand[done].to(differences.dtype) - differences[done]).abs()
-    largest = differences[done].abs().max() if len(off) else 0.0
-    is_near = off <= max(OF_DIFFERENCES, rounding) * largest + step_error
-    agrees = relative <= rounding and bool(is_near.all())
-    return Comparison(name, formula, by_hand, autograd, differences, ulp, relative, relative_differences, agrees)
+    error = (by_hand[done].to(differences.dtype) - differences[done]).abs()
+    largest = differences[done].abs().max() if len(error) else 0.0
+    is_close = error <= max(DIFFERENCE_TOLERANCE, relative_rounding) * largest + step_error
+    return Comparison(
+        name=name,
+        formula=formula,
+        by_hand=by_hand,
+        autograd=autograd,
+        differences=differences,
+        ulp=(by_hand - autograd).abs() / last_place,
+        relative=relative,
+        relative_differences=_relative(by_hand[done].to(differences.dtype), differences[done]),
+        agrees=relative <= relative_rounding and bool(is_close.all()),
+    )
 
 
-def _relative(given: Tensor, expected: Tensor) -> float:
-    """The largest difference by the largest element expected; nan where there is none."""
-    if given.numel() == 0:
+def _relative(actual: Tensor, expected: Tensor) -> float:
+    """The largest difference divided by the largest expected element. NaN for empty tensors."""
+    if actual.numel() == 0:
         return torch.nan
-    difference, size = float((given - expected).abs().max()), float(expected.abs().max())
+    difference, size = float((actual - expected).abs().max()), float(expected.abs().max())
     return 0.0 if difference == 0 else difference / size if size > 0 else float("inf")

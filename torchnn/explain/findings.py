@@ -1,4 +1,4 @@
-"""What a learner should be warned of, in sentences; what is measured is in `measures`."""
+"""The warnings of a trace, in sentences. `measures` defines what is measured."""
 
 from collections.abc import Sequence
 
@@ -7,21 +7,20 @@ from torch import Tensor
 
 from torchnn.explain.measures import VANISHED, dead, delta_by_autograd, lost_errors, relative_norms, saturated_share
 from torchnn.explain.network import Layer
-from torchnn.explain.parts import Finding
-from torchnn.explain.trace import LayerTrace
+from torchnn.explain.records import Finding, LayerTrace
 from torchnn.ops.loss import binary_cross_entropy_with_logits_delta
 
-FEW = 6  # neurons named one by one
+MAX_NAMED = 6  # neurons whose numbers are listed
 
 
 def findings(layers: Sequence[LayerTrace], y: Tensor, cancels: bool, trained: Sequence[Layer]) -> tuple[Finding, ...]:
-    """All warnings about one pass: the loss first, then the layers from the last.
+    """All warnings: first about the loss, then about the layers, from the last to the first.
 
     Args:
-        layers: of the trace.
+        layers: the layers of the trace.
         y: targets.
         cancels: whether the last layer is a sigmoid under binary cross-entropy.
-        trained: the layers in the dtype in which they are trained.
+        trained: the layers in the dtype used in training.
     """
     found = lost_loss(layers[-1], y, trained[-1].weight.dtype) if cancels else []
     found += unequal_gradients(layers)
@@ -31,7 +30,7 @@ def findings(layers: Sequence[LayerTrace], y: Tensor, cancels: bool, trained: Se
 
 
 def lost_loss(last: LayerTrace, y: Tensor, dtype: torch.dtype) -> list[Finding]:
-    """Binary cross-entropy of a saturated sigmoid, whose error autograd loses."""
+    """Warn if the last sigmoid is saturated so that autograd loses the error under binary cross-entropy."""
     z = last.z.to(dtype)
     delta = binary_cross_entropy_with_logits_delta(last.z, y)
     lost = lost_errors(z, y, delta.to(dtype))
@@ -41,66 +40,67 @@ def lost_loss(last: LayerTrace, y: Tensor, dtype: torch.dtype) -> list[Finding]:
     got, right = float(delta_by_autograd(z, y)[example, neuron]), float(delta[example, neuron])
     name = str(dtype).removeprefix("torch.")
     sentence = (
-        f"example {example + 1}: the last sigmoid is saturated (z = {float(last.z[example, neuron]):.4g}), and in "
-        f"{name} BCELoss after Sigmoid gives autograd δ = {got:.4g} where a − y is {right:.4g}: the two terms lose it "
-        "when they are computed apart. The cancelled form keeps it."
+        f"On example {example + 1} the last sigmoid is saturated (z = {float(last.z[example, neuron]):.4g}). With "
+        f"BCELoss after Sigmoid in {name}, autograd computes δ = {got:.4g}, but a − y is {right:.4g}: the error is "
+        "lost because the two factors are computed one after the other. The cancelled form keeps it."
     )
-    return [Finding("saturated_loss", last.number, (neuron + 1,), sentence)]
+    return [Finding(kind="saturated_loss", layer=last.number, neurons=(neuron + 1,), sentence=sentence)]
 
 
 def unequal_gradients(layers: Sequence[LayerTrace]) -> list[Finding]:
-    """Layers whose gradient is far smaller, or far larger, than the last layer's."""
+    """Warn about layers whose gradient is far smaller or far larger than the last layer's."""
     found = []
     ratios = relative_norms([layer.grad_weight.by_hand for layer in layers]).tolist()
     for layer, ratio in zip(layers[:-1], ratios[:-1], strict=True):
         if ratio < VANISHED:
-            kind, what = "vanishing", "it learns almost nothing while the last layer learns"
+            kind, effect = "vanishing", "This layer learns almost nothing while the last layer learns."
         elif not ratio <= 1 / VANISHED:
-            kind, what = "exploding", "a step that suits the last layer is far too long for it"
+            kind, effect = "exploding", "A learning rate that suits the last layer is far too large for this one."
         else:
             continue
-        size = "is 0" if ratio == 0 else f"has {ratio:.2g} of the last layer's norm"
-        found.append(Finding(kind, layer.number, (), f"the gradient of W[{layer.number}] {size}: {what}."))
+        size = "is 0" if ratio == 0 else f"is {ratio:.2g} times as large as the last layer's"
+        sentence = f"The gradient of W[{layer.number}] {size}. {effect}"
+        found.append(Finding(kind=kind, layer=layer.number, neurons=(), sentence=sentence))
     return found
 
 
 def stuck_neurons(layer: LayerTrace) -> list[Finding]:
-    """Saturated neurons, and ReLUs that no example activates (one example alone cannot show that)."""
+    """Warn about saturated neurons and dead ReLUs. A single example cannot show that a ReLU is dead."""
     found = []
     examples = len(layer.a)
-    everywhere = "on the one example" if examples == 1 else f"on all {examples} examples"
+    everywhere = "on the only example" if examples == 1 else f"on all {examples} examples"
     saturated = numbers(saturated_share(layer.a, layer.activation) == 1)
     if saturated:
         sentence = (
-            f"{named(saturated)} of layer {layer.number} {is_or_are(saturated)} saturated {everywhere}: "
-            f"g′(z) is below 1 % of its largest value, so that almost no error passes."
+            f"{named(saturated)} of layer {layer.number} {is_or_are(saturated)} saturated {everywhere}: g′(z) is below "
+            "1 % of its largest possible value, so almost no error passes through."
         )
-        found.append(Finding("saturated", layer.number, saturated, sentence))
-    dead_ones = numbers(dead(layer.a, layer.activation)) if examples > 1 else ()
-    if dead_ones:
+        found.append(Finding(kind="saturated", layer=layer.number, neurons=saturated, sentence=sentence))
+    dead_relus = numbers(dead(layer.a, layer.activation)) if examples > 1 else ()
+    if dead_relus:
         sentence = (
-            f"{named(dead_ones)} of layer {layer.number} {is_or_are(dead_ones)} 0 {everywhere}: a dead ReLU gets no "
-            "gradient, and none of these examples can revive it."
+            f"{named(dead_relus)} of layer {layer.number} {is_or_are(dead_relus)} 0 {everywhere}. The gradient of a "
+            "dead ReLU is 0, so training on these examples cannot change it."
         )
-        found.append(Finding("dead_relu", layer.number, dead_ones, sentence))
+        found.append(Finding(kind="dead_relu", layer=layer.number, neurons=dead_relus, sentence=sentence))
     return found
 
 
 def numbers(chosen: Tensor) -> tuple[int, ...]:
-    """Neurons from 1, where `chosen` (n,) is true."""
+    """The numbers of the neurons where `chosen` (n,) is true, counted from 1."""
     return tuple(int(position) + 1 for position in chosen.nonzero())
 
 
 def named(neurons: Sequence[int]) -> str:
-    """Neurons in words: one by name, of many the first few.
+    """A list of neurons in words, which starts a sentence.
 
     >>> named([3]), named(range(1, 10))
-    ('neuron 3', 'neurons 1, 2, 3, 4, 5, 6 and 3 more')
+    ('Neuron 3', 'Neurons 1, 2, 3, 4, 5, 6 and 3 more')
     """
     if len(neurons) == 1:
-        return f"neuron {neurons[0]}"
-    listed = ", ".join(map(str, neurons[:FEW]))
-    return f"neurons {listed}" + (f" and {len(neurons) - FEW} more" if len(neurons) > FEW else "")
+        return f"Neuron {neurons[0]}"
+    listed = ", ".join(map(str, neurons[:MAX_NAMED]))
+    return f"Neurons {listed}" + (f" and {len(neurons) - MAX_NAMED} more" if len(neurons) > MAX_NAMED else "")
 
 
 def is_or_are(neurons: Sequence[int]) -> str:

@@ -1,11 +1,11 @@
-"""Formulas that are written once and read twice: as plain text in a terminal, as MathML in a browser."""
+"""Formulas in two notations: plain text for the terminal, MathML for the browser."""
 
 import html
 from dataclasses import dataclass
 
 FUNCTIONS = ("log",)
 WORDS = ("where", "else")
-SUPERSCRIPTS = {"T": "ᵀ", "-z": "⁻ᶻ", "z": "ᶻ", "2": "²"}
+SUPERSCRIPTS = {"-z": "⁻ᶻ", "z": "ᶻ", "2": "²"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ Part = Formula | str
 
 
 def symbol(name: str, layer: int | None = None, transposed: bool = False) -> Formula:
-    """A letter, of a layer, transposed.
+    """A letter, with the number of its layer and the sign of a transpose if asked for.
 
     >>> symbol("W", 2, transposed=True).text
     'W[2]ᵀ'
@@ -44,20 +44,20 @@ def symbol(name: str, layer: int | None = None, transposed: bool = False) -> For
 
 
 def power(base: Part, exponent: str) -> Formula:
-    """`base` to one of the exponents that occur: "T", "2", "z", "-z"."""
+    """`base` with one of the exponents that the derivation needs: "2", "z" or "-z"."""
     inner = as_formula(base)
-    above = {"T": "<mo>⊤</mo>", "2": "<mn>2</mn>", "z": "<mi>z</mi>", "-z": "<mrow><mo>−</mo><mi>z</mi></mrow>"}
+    above = {"2": "<mn>2</mn>", "z": "<mi>z</mi>", "-z": "<mrow><mo>−</mo><mi>z</mi></mrow>"}
     return Formula(inner.text + SUPERSCRIPTS[exponent], f"<msup>{inner.mathml}{above[exponent]}</msup>")
 
 
 def fraction(above: Part, below: Part) -> Formula:
-    """A fraction; on one line its compound parts get brackets.
+    """A fraction. In plain text, a numerator or denominator with several terms gets brackets.
 
     >>> fraction(row("a", "−", "y"), "2").text
     '(a − y) / 2'
     """
     upper, lower = as_formula(above), as_formula(below)
-    text = f"{bracketed(upper.text)} / {bracketed(lower.text)}"
+    text = f"{with_brackets(upper.text)} / {with_brackets(lower.text)}"
     return Formula(text, f"<mfrac><mrow>{upper.mathml}</mrow><mrow>{lower.mathml}</mrow></mfrac>")
 
 
@@ -79,7 +79,7 @@ def group(*parts: Part) -> Formula:
 
 
 def call(name: str, *argument: Part) -> Formula:
-    """A function of something.
+    """A function and its argument.
 
     >>> call("σ", symbol("z", 1)).text
     'σ(z[1])'
@@ -89,7 +89,7 @@ def call(name: str, *argument: Part) -> Formula:
 
 
 def row(*parts: Part) -> Formula:
-    """Parts one after the other, with spaces between."""
+    """Parts one after the other, separated by spaces."""
     formulas = [as_formula(part) for part in parts]
     return Formula(
         " ".join(formula.text for formula in formulas),
@@ -98,7 +98,7 @@ def row(*parts: Part) -> Formula:
 
 
 def as_formula(part: Part) -> Formula:
-    """A string as a letter, a number or an operator."""
+    """Turn a string into a letter, a number, a word or an operator."""
     if isinstance(part, Formula):
         return part
     if part.isdigit():
@@ -111,7 +111,7 @@ def as_formula(part: Part) -> Formula:
     return Formula(part, f"<{tag}>{html.escape(part)}</{tag}>")
 
 
-def bracketed(text: str) -> str:
-    """`text`, in brackets if it is more than one factor and has none around it."""
+def with_brackets(text: str) -> str:
+    """`text` in brackets, unless it is a single term or has brackets already."""
     is_group = text.startswith("(") and text.endswith(")") and text.count("(") == 1
     return f"({text})" if " " in text and not is_group else text

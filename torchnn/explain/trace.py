@@ -1,184 +1,280 @@
-"""What an explanation holds: every number of one forward and one backward pass, as data.
+"""`trace`: the derivation, term by term, with the numbers of a network, computed by the operations used in training."""
 
-Renderers read this and compute nothing. Examples are rows. Tensors are float64 unless another dtype was asked for, and
-belong to the trace alone.
-"""
+from collections.abc import Sequence
 
-import math
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+import torch
+from torch import Tensor, nn
 
-from torch import Tensor
-
-from torchnn.explain.formula import Formula
-from torchnn.explain.parts import (
-    Cancellation,
-    Comparison,
-    Descent,
-    DimensionCheck,
-    Factor,
-    Finding,
-    WeightedSum,
+from torchnn.explain import derivation
+from torchnn.explain.arguments import checked_inputs, checked_settings
+from torchnn.explain.compare import compare_gradients
+from torchnn.explain.findings import findings
+from torchnn.explain.formula import Formula, derivative, symbol
+from torchnn.explain.measures import slope
+from torchnn.explain.network import Layer, layers_of
+from torchnn.explain.passes import (
+    backward,
+    descend,
+    forward,
+    gradient_step,
+    last_delta,
+    loss_elements,
+    loss_slope,
+    mean_loss,
 )
+from torchnn.explain.records import Cancellation, Comparison, DimensionCheck, Factor, LayerTrace, Trace
+from torchnn.ops import loss as losses
+from torchnn.ops.activation import ACTIVATIONS
+from torchnn.ops.dense import dense_backward
+from torchnn.ops.network.loss import cancels
+
+MAX_DIFFERENCES = 256  # elements of a parameter; each takes two forward passes
 
 
-@dataclass(frozen=True)
-class LayerTrace:
-    """One layer, there and back.
+def trace(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: str = "binary_cross_entropy",
+    pos_weight: float | None = None,
+    lr: float = 0.5,
+    steps: int = 0,
+    columns: Sequence[str] | None = None,
+    about: str = "",
+    max_differences: int = MAX_DIFFERENCES,
+    dtype: torch.dtype = torch.float64,
+) -> Trace:
+    """Run a network forward, backward and through one step of gradient descent, and keep every number.
 
-    Attributes:
-        number: l, from 1.
-        activation: name of g[l].
-        bias_kind: "per neuron", "shared" or "none".
-        weight: W[l], (n[l], n[l−1]).
-        bias: b[l], (n[l],), (1,) or None.
-        a_before: a[l−1], (m, n[l−1]).
-        z: weighted sums, (m, n[l]).
-        a: activations, (m, n[l]).
-        forward: the formulas of the forward pass: one example, then all examples as rows.
-        chain: ∂𝓛/∂W[l] as the chain rule writes it.
-        dimension_check: the naive product, None in the last layer.
-        factors: every factor with its numbers, in the order of the derivation.
-        cancellation: of the first two factors, in the last layer of a sigmoid and binary cross-entropy only.
-        slope: g'(z[l]), (m, n[l]).
-        delta: δ[l] = ∂𝓛/∂z[l] of each example, not yet divided by m, (m, n[l]).
-        grad_input: what is passed back, ∂𝓛/∂a[l−1], (m, n[l−1]).
-        grad_weight: ∂J/∂W[l], compared.
-        grad_bias: ∂J/∂b[l], compared; None without a bias.
-        new_weight: W[l] after one step of gradient descent.
-        new_bias: b[l] after it.
+    The model does not change. J is the mean over examples and outputs.
+
+    Args:
+        model: an `MLP`, or an `nn.Sequential` of Linear, Sigmoid, Tanh, ReLU, Identity and layers of torchnn.
+        x: input, (m, n[0]), or (n[0],) for one example.
+        y: target, (m, n[L]). (m,) is allowed for one output, (n[L],) for one example.
+        loss: "binary_cross_entropy", "mse", or "binary_cross_entropy_with_logits" for a model that gives logits
+            because it does not end with a sigmoid.
+        pos_weight: weight of the positive class, for binary cross-entropy only.
+        lr: learning rate η of the step of gradient descent.
+        steps: number of steps in `Trace.descent`; 0 for none.
+        columns: names of the inputs; x1, x2, … if None.
+        about: a few words for the heading: which model and rows these are.
+        max_differences: how many elements of each parameter are compared with central differences, from the first
+            rows and columns.
+        dtype: dtype of the numbers by hand and by autograd.
+
+    Raises:
+        ValueError: a layer that cannot be explained, shapes that do not fit, numbers that are not finite, targets
+            outside [0, 1] for binary cross-entropy, or an argument out of range. The message says which.
+
+    >>> import torchnn
+    >>> report = trace(torchnn.MLP([2, 3, 1]), torch.tensor([0.5, -1.0]), torch.tensor([1.0]))
+    >>> report.layers[1].delta.shape, report.agrees, report.value_after < report.value
+    (torch.Size([1, 1]), True, True)
     """
+    trained = layers_of(model)
+    loss, trained = checked_settings(loss, trained, pos_weight, lr, steps, max_differences, dtype)
+    layers = [layer.cast(dtype) for layer in trained]
+    x, y, names = checked_inputs(layers, x, y, loss, columns, dtype)
+    p = None if pos_weight is None else torch.tensor(pos_weight, dtype=dtype)
 
-    number: int
-    activation: str
-    bias_kind: str
-    weight: Tensor
-    bias: Tensor | None
-    a_before: Tensor
-    z: Tensor
-    a: Tensor
-    forward: tuple[Formula, ...]
-    chain: Formula
-    dimension_check: DimensionCheck | None
-    factors: tuple[Factor, ...]
-    cancellation: Cancellation | None
-    slope: Tensor
-    delta: Tensor
-    grad_input: Tensor
-    grad_weight: Comparison
-    grad_bias: Comparison | None
-    new_weight: Tensor
-    new_bias: Tensor | None
+    zs, activations = forward(layers, x)
+    elements = loss_elements(zs[-1], y, layers[-1].activation, loss, p)
+    by_hand = backward(layers, zs, activations, y, loss, p)
+    comparisons = compare_gradients(layers, x, y, loss, p, by_hand, max_differences)
+    new_layers = gradient_step(layers, by_hand, lr)
 
-    @property
-    def comparisons(self) -> tuple[Comparison, ...]:
-        """Those of the weight and, if there is one, of the bias."""
-        return (self.grad_weight,) if self.grad_bias is None else (self.grad_weight, self.grad_bias)
-
-    def weighted_sum(self, example: int, neuron: int, max_terms: int) -> WeightedSum:
-        """z of one neuron for one example, as W a + b written out."""
-        bias = None if self.bias is None else float(self.bias[neuron if self.bias.numel() > 1 else 0])
-        pairs = self.weight[neuron], self.a_before[example]
-        return written_out(*pairs, bias, float(self.z[example, neuron]), max_terms)
-
-    def error_sum(self, example: int, neuron: int, max_terms: int) -> WeightedSum:
-        """What is passed back to neuron `neuron` of the layer before, as Wᵀδ written out."""
-        pairs = self.weight[:, neuron], self.delta[example]
-        return written_out(*pairs, None, float(self.grad_input[example, neuron]), max_terms)
-
-    def signal(self, example: int) -> Tensor:
-        """What each connection carries forward, w·a, (n[l], n[l−1])."""
-        return self.weight * self.a_before[example]
-
-    def blame(self, example: int) -> Tensor:
-        """What each connection carries back, w·δ, (n[l], n[l−1])."""
-        return self.weight * self.delta[example][:, None]
-
-
-def written_out(left: Tensor, right: Tensor, bias: float | None, total: float, max_terms: int) -> WeightedSum:
-    pairs = zip(left[:max_terms].tolist(), right[:max_terms].tolist(), strict=True)
-    rest = float((left[max_terms:] * right[max_terms:]).sum())
-    return WeightedSum(tuple(pairs), max(len(left) - max_terms, 0), rest, bias, total)
+    layer_traces: list[LayerTrace] = []
+    delta_above: Tensor | None = None
+    for number in range(len(layers), 0, -1):
+        layer_trace = trace_layer(
+            number,
+            layers,
+            zs,
+            activations,
+            y,
+            loss=loss,
+            p=p,
+            delta_above=delta_above,
+            comparison=comparisons[number - 1],
+            new_layer=new_layers[number - 1],
+        )
+        layer_traces.insert(0, layer_trace)
+        delta_above = layer_trace.delta
+    return Trace(
+        sizes=(x.shape[1], *(len(layer.weight) for layer in layers)),
+        layers=tuple(layer_traces),
+        x=x,
+        y=y,
+        columns=names,
+        about=about,
+        loss=loss,
+        pos_weight=pos_weight,
+        loss_formula=derivation.loss(loss, len(layers), pos_weight is not None),
+        losses=elements,
+        value=float(elements.mean()),
+        lr=lr,
+        value_after=float(mean_loss(new_layers, x, y, loss, p)),
+        findings=findings(layer_traces, y, cancels(layers[-1].activation, loss), trained),
+        descent=descend(layers, x, y, loss, p, lr, steps) if steps else None,
+        dtype=str(dtype).removeprefix("torch."),
+    )
 
 
-@dataclass(frozen=True)
-class Trace:
-    """One forward pass, one backward pass and one step of gradient descent, number by number.
-
-    Attributes:
-        sizes: n[0] … n[L].
-        layers: one for each layer, from the first.
-        x: inputs, (m, n[0]).
-        y: targets, (m, n[L]).
-        columns: names of the inputs.
-        about: what model and rows these are, or "".
-        loss: "binary_cross_entropy" or "mse".
-        pos_weight: weight of the positive class, or None.
-        loss_formula: 𝓛 of one output.
-        losses: 𝓛 of each element, (m, n[L]).
-        value: J, the mean of `losses`.
-        lr: η of the step.
-        value_after: J after the step.
-        findings: warnings, the gravest first.
-        descent: many steps, if they were asked for.
-        dtype: of the numbers, as "float64".
-    """
-
-    sizes: tuple[int, ...]
-    layers: tuple[LayerTrace, ...]
-    x: Tensor
-    y: Tensor
-    columns: tuple[str, ...]
-    about: str
-    loss: str
-    pos_weight: float | None
-    loss_formula: Formula
-    losses: Tensor
-    value: float
-    lr: float
-    value_after: float
-    findings: tuple[Finding, ...]
-    descent: Descent | None
-    dtype: str
-
-    @property
-    def num_examples(self) -> int:
-        """m."""
-        return len(self.x)
-
-    @property
-    def agrees(self) -> bool:
-        """Whether every gradient by hand is what autograd and central differences say."""
-        return all(one.agrees for layer in self.layers for one in layer.comparisons)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data that JSON can hold: tensors as nested lists, formulas as text.
-
-        What is no finite number becomes "inf", "-inf" or "nan", and None where a difference was not computed.
-        """
-        plain: dict[str, Any] = as_plain(self)
-        return plain | {"agrees": self.agrees}
-
-
-def as_plain(value: Any) -> Any:
-    """Dataclasses as dictionaries, tensors as nested lists, numbers that are not finite as strings."""
-    if isinstance(value, Formula):
-        return value.text
-    if isinstance(value, Comparison):
-        differences = [[None if n != n else n for n in line] for line in _lines(value.differences)]
-        plain = {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
-        return plain | {"differences": differences if value.differences.dim() == 2 else differences[0]}
-    if is_dataclass(value):
-        return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Tensor):
-        return as_plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [as_plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+def trace_layer(
+    number: int,
+    layers: Sequence[Layer],
+    zs: Sequence[Tensor],
+    activations: Sequence[Tensor],
+    y: Tensor,
+    *,
+    loss: str,
+    p: Tensor | None,
+    delta_above: Tensor | None,
+    comparison: tuple[Comparison, Comparison | None],
+    new_layer: Layer,
+) -> LayerTrace:
+    """The record of layer `number`, given δ of the layer above it."""
+    layer, last = layers[number - 1], len(layers)
+    z, a, a_before = zs[number - 1], activations[number], activations[number - 1]
+    g_slope, is_last = slope(a, layer.activation), number == last
+    has_cancellation = is_last and cancels(layer.activation, loss)
+    if is_last:
+        first_role, first_formula = "loss_slope", derivation.loss_slope(loss, number, p is not None)
+        first_value = loss_slope(a, y, loss, p)
+        delta = last_delta(z, a, y, layer.activation, loss, p)
+        delta_formula = derivation.last_delta(last, has_cancellation, p is not None)
+    else:
+        assert delta_above is not None
+        first_role, first_formula = "passed_back", derivation.passed_back(number)
+        first_value = _grad_input(delta_above, layers[number])
+        delta = ACTIVATIONS[layer.activation].backward(first_value, a)
+        delta_formula = derivation.delta(number, layer.activation)
+    of_a, of_z, shape = symbol("a", number), symbol("z", number), (a.shape[1], 1)
+    factors = (
+        Factor(role=first_role, symbol=derivative("𝓛", of_a), formula=first_formula, shape=shape, value=first_value),
+        Factor(
+            role="activation_slope",
+            symbol=derivative(of_a, of_z),
+            formula=derivation.activation_slope(number, layer.activation),
+            shape=shape,
+            value=g_slope,
+        ),
+        *factors_from_delta(number, layer, delta, delta_formula, a_before, *comparison),
+    )
+    return LayerTrace(
+        number=number,
+        activation=layer.activation,
+        bias_kind=layer.bias_kind,
+        weight=layer.weight,
+        bias=layer.bias,
+        a_before=a_before,
+        z=z,
+        a=a,
+        forward=(
+            derivation.weighted_sum(number, layer.bias is not None),
+            derivation.weighted_sum_of_rows(number, layer.bias is not None),
+            derivation.activation(number, layer.activation),
+            derivation.DEFINITIONS[layer.activation],
+        ),
+        chain=derivation.chain(number, last),
+        dimension_check=None if is_last else dimension_check(number, layers),
+        factors=factors,
+        cancellation=cancellation(last, a, delta, y) if has_cancellation and p is None else None,
+        slope=g_slope,
+        delta=delta,
+        grad_input=_grad_input(delta, layer),
+        grad_weight=comparison[0],
+        grad_bias=comparison[1],
+        new_weight=new_layer.weight,
+        new_bias=new_layer.bias,
+    )
 
 
-def _lines(value: Tensor) -> list[list[float]]:
-    lines: list[list[float]] = value.reshape(-1, value.shape[-1]).tolist()
-    return lines
+def _grad_input(delta: Tensor, layer: Layer) -> Tensor:
+    grad_input, _, _ = dense_backward(delta, delta, layer.weight, None, needs=(True, False, False))
+    assert grad_input is not None
+    return grad_input
+
+
+def factors_from_delta(
+    number: int,
+    layer: Layer,
+    delta: Tensor,
+    delta_formula: Formula,
+    a_before: Tensor,
+    weight: Comparison,
+    bias: Comparison | None,
+) -> list[Factor]:
+    """δ, and what follows from it for W, for b and for the layer below."""
+    n, before = layer.weight.shape
+    of_z, of_W, of_b = symbol("z", number), symbol("W", number), symbol("b", number)
+    factors = [
+        Factor(role="delta", symbol=derivative("𝓛", of_z), formula=delta_formula, shape=(n, 1), value=delta),
+        Factor(
+            role="weight_slope",
+            symbol=derivative(of_z, of_W),
+            formula=symbol("a", number - 1, transposed=True),
+            shape=(1, before),
+            value=a_before,
+        ),
+        Factor(
+            role="grad_weight",
+            symbol=derivative("𝓛", of_W),
+            formula=derivation.grad_weight(number),
+            shape=(n, before),
+            value=weight.by_hand,
+        ),
+    ]
+    if bias is not None:
+        factors += [
+            Factor(
+                role="bias_slope",
+                symbol=derivative(of_z, of_b),
+                formula=derivation.ONE,
+                shape=(n, 1),
+                value=torch.ones_like(delta),
+            ),
+            Factor(
+                role="grad_bias",
+                symbol=derivative("𝓛", of_b),
+                formula=derivation.grad_bias(number, layer.bias_kind),
+                shape=(len(bias.by_hand), 1),
+                value=bias.by_hand,
+            ),
+        ]
+    input_slope = Factor(
+        role="input_slope",
+        symbol=derivative(of_z, symbol("a", number - 1)),
+        formula=symbol("W", number, transposed=True),
+        shape=(before, n),
+        value=layer.weight.T,
+    )
+    return [*factors, input_slope]
+
+
+def cancellation(number: int, a: Tensor, delta: Tensor, y: Tensor) -> Cancellation:
+    """The first two factors multiplied one after the other, in two precisions, to compare with δ."""
+    product, in_float32 = (
+        losses.binary_cross_entropy_slope(output, y.to(output.dtype)) * slope(output, "sigmoid")
+        for output in (a, a.float())
+    )
+    return Cancellation(
+        formula=derivation.cancellation(number), apart=product, apart_in_float32=in_float32, cancelled=delta
+    )
+
+
+def dimension_check(number: int, layers: Sequence[Layer]) -> DimensionCheck:
+    """Check whether δ[l+1] · W[l+1] · … can be multiplied in this order: only if layer l+1 has one neuron."""
+    above, n = layers[number].weight.shape
+    before = layers[number - 1].weight.shape[1]
+    multiplies = above == 1
+    return DimensionCheck(
+        formula=derivation.naive_product(number),
+        shapes=((above, 1), (above, n), (n, 1), (1, before)),
+        multiplies=multiplies,
+        product=(1, n) if multiplies else None,
+        needed=(n, 1),
+        fitting=derivation.delta(number, layers[number - 1].activation),
+    )

@@ -9,10 +9,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from torchnn.explain import words
-from torchnn.explain.numbers import bracketed, full, lines, more, relative, short, size, units
-from torchnn.explain.parts import Comparison, Factor
-from torchnn.explain.trace import LayerTrace, Trace
+from torchnn.explain.records import Comparison, Factor, LayerTrace, Trace
+from torchnn.explain.render import words
+from torchnn.explain.render.numbers import bracketed, full, lines, more, relative, short, size, units
 
 MOST_EXAMPLES = 4
 FORMULA, NUMBER, QUIET = "bold cyan", "default", "dim"
@@ -58,7 +57,7 @@ class Explanation:
         table = plain_table("example", "neuron", "weighted sum", "z", "a")
         for example in self.examples:
             for neuron in range(min(len(layer.weight), self.max_width)):
-                written = words.sum_of(layer.weighted_sum(example, neuron, self.max_width))
+                written = words.sum_of(layer.forward_sum(example, neuron, self.max_width))
                 z, a = float(layer.z[example, neuron]), float(layer.a[example, neuron])
                 table.add_row(str(example + 1), str(neuron + 1), written, short(z), short(a))
         yield table

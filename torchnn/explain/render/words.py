@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from torchnn.explain.numbers import factor, relative, short, size, units
-from torchnn.explain.parts import Comparison, Descent, DimensionCheck, WeightedSum
-from torchnn.explain.story import BIAS, NAMES
-from torchnn.explain.trace import LayerTrace, Trace
+from torchnn.explain.render.numbers import factor, relative, short, size, units
+from torchnn.explain.derivation import NAMES
+from torchnn.explain.records import Comparison, Descent, DimensionCheck, LayerTrace, Trace, WeightedSum
 
 ROLES = {
     "loss_slope": "slope of the loss",
@@ -29,6 +28,7 @@ KINDS = {
     "exploding": "exploding gradient",
     "saturated_loss": "saturated loss",
 }
+BIAS = {"per neuron": "one number for each neuron", "shared": "one number shared by the layer", "none": "no bias"}
 LOSSES = {"binary_cross_entropy": "binary cross-entropy", "mse": "squared error"}
 HEALTHY = "No neuron is saturated or dead, no layer's gradient vanishes or explodes, and the loss keeps its error."
 WHY_CANCEL = (

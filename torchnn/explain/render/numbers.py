@@ -59,6 +59,11 @@ def factor(value: float) -> str:
     return f"({short(value)})" if value < 0 else short(value)
 
 
+def signed(value: float) -> str:
+    """Two decimals with a sign, also for positive numbers."""
+    return tiny(value) if value < 0 or value == 0 or math.isnan(value) else f"+{tiny(value)}"
+
+
 def units(ulp: float) -> str:
     """A distance in units in the last place."""
     if not math.isfinite(ulp):

@@ -1,4 +1,4 @@
-"""The formulas of the derivation, for a layer of a given number (derivation.md, sections 2 to 5)."""
+"""The formulas of the derivation for one layer (Reference: derivation, sections 2 to 4)."""
 
 from torchnn.explain.formula import Formula, Part, as_formula, call, derivative, fraction, group, power, row, symbol
 
@@ -14,7 +14,6 @@ DEFINITIONS = {
     "step": row(call("step", "z"), "=", "1", "where", "z", ">", "0", ",", "else", "0"),
 }
 NAMES = {"identity": "g", "sigmoid": "σ", "tanh": "tanh", "relu": "relu", "step": "step"}
-BIAS = {"per neuron": "one number for each neuron", "shared": "one number shared by the layer", "none": "no bias"}
 LOSS = symbol("𝓛")
 SUM = Formula("Σ", "<mo>∑</mo>")
 ONE = as_formula("1")
@@ -60,7 +59,7 @@ def loss_slope(name: str, layer: int, pos_weight: bool) -> Formula:
 
 
 def activation_slope(layer: int, name: str) -> Formula:
-    """∂a[l]/∂z[l] = g'(z[l]), from the output."""
+    """∂a[l]/∂z[l] = g'(z[l]), as a function of the output."""
     a = symbol("a", layer)
     return {
         "identity": row("1"),
@@ -72,7 +71,7 @@ def activation_slope(layer: int, name: str) -> Formula:
 
 
 def last_delta(layer: int, cancels: bool, pos_weight: bool) -> Formula:
-    """δ[L]: the first two terms multiplied, cancelled where they can be."""
+    """δ[L]: the product of the first two factors, cancelled if possible."""
     a = symbol("a", layer)
     if cancels and pos_weight:
         return row(a, group("1", "−", "y"), "−", "p", "y", group("1", "−", a))
@@ -82,7 +81,7 @@ def last_delta(layer: int, cancels: bool, pos_weight: bool) -> Formula:
 
 
 def cancellation(layer: int) -> Formula:
-    """Terms 1 and 2 as one product, before anything is cancelled."""
+    """The first two factors as one product, and what remains after cancelling."""
     a = symbol("a", layer)
     variance = row(a, group("1", "−", a))
     return row(fraction(row(a, "−", "y"), variance), "·", variance, "=", a, "−", "y")
@@ -98,15 +97,15 @@ def chain(layer: int, last: int) -> Formula:
     return row(derivative(LOSS, symbol("W", layer)), "=", *terms)
 
 
-def naive(layer: int) -> Formula:
-    """The factors of ∂𝓛/∂W[l] multiplied in the order in which they were found."""
+def naive_product(layer: int) -> Formula:
+    """The factors of ∂𝓛/∂W[l] multiplied in the order of the chain rule."""
     above = layer + 1
     slope = derivative(symbol("a", layer), symbol("z", layer))
     return row(symbol("δ", above), "·", symbol("W", above), "·", slope, "·", symbol("a", layer - 1, transposed=True))
 
 
 def passed_back(layer: int) -> Formula:
-    """What comes back to layer l: W[l+1]ᵀ δ[l+1]."""
+    """The error that is passed back to layer l: W[l+1]ᵀ δ[l+1]."""
     return row(symbol("W", layer + 1, transposed=True), symbol("δ", layer + 1))
 
 
@@ -122,28 +121,28 @@ def grad_weight(layer: int) -> Formula:
 
 
 def grad_bias(layer: int, kind: str) -> Formula:
-    """∂𝓛/∂b[l] = δ[l], for one example; a shared bias gets its sum."""
+    """∂𝓛/∂b[l] = δ[l], for one example. A shared bias gets the sum over its neurons."""
     return row(SUM, symbol("δ", layer)) if kind == "shared" else symbol("δ", layer)
 
 
 def mean_grad_weight(layer: int, outputs: int) -> Formula:
-    """(1/m) Δᵀ A, which is ∂J/∂W[l]."""
+    """∂J/∂W[l] = (1/m) Δᵀ A."""
     return row(one_over_m(outputs), symbol("Δ", layer, transposed=True), symbol("A", layer - 1))
 
 
 def mean_grad_bias(layer: int, outputs: int) -> Formula:
-    """(1/m) Σ Δ over the rows, which is ∂J/∂b[l]."""
+    """∂J/∂b[l] = (1/m) Σ Δ, summed over the rows."""
     return row(one_over_m(outputs), SUM, symbol("Δ", layer))
 
 
 def one_over_m(outputs: int) -> Formula:
-    """The mean over m examples, and over the outputs of each where there are several."""
+    """The factor of a mean over m examples and their outputs."""
     if outputs == 1:
         return Formula("(1/m)", fraction("1", "m").mathml)
     return Formula(f"(1/{outputs}m)", fraction("1", row(str(outputs), "m")).mathml)
 
 
-def descent(letter: str, layer: int) -> Formula:
+def gradient_step(letter: str, layer: int) -> Formula:
     """W ← W − η ∂J/∂W."""
     parameter = symbol(letter, layer)
     return row(parameter, "←", parameter, "−", "η", derivative("J", parameter))
