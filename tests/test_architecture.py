@@ -12,7 +12,7 @@ PACKAGE = Path(torchnn.__file__).parent
 # From the bottom to the top: a part imports only what stands before it.
 LAYERS = [
     *("console", "files", "ops", "functional", "modules", "convert", "check", "explain"),
-    *("tables", "data", "model", "runs", "training", "sklearn", "ranks", "cli", "__main__"),
+    *("tables", "data", "model", "runs", "training", "sklearn", "cli", "__main__"),
 ]
 
 

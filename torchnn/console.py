@@ -3,18 +3,21 @@
 import argparse
 import difflib
 import errno
+import json
 import logging
 import os
 import re
 import sys
+import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 ONNX_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 INTERRUPTED = 130  # exit status
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # in the environment: where torchrun looks for the reason of a failure
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PIP_NAMES = {"sklearn": "scikit-learn", "yaml": "PyYAML"}  # of packages that are imported by another name
 IN_WORDS = {
@@ -29,11 +32,20 @@ IN_WORDS = {
 
 
 def is_first_process() -> bool:
-    """Whether this process, of those that a launcher has started, prints what is said once for all of them."""
-    for name in ("RANK", "SLURM_PROCID"):
-        if name in os.environ:
-            return os.environ[name] == "0"
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    """Whether this process is the first of those that a launcher has started, or the only one."""
+    return name_of_process() in ("", "rank 0")
+
+
+def name_of_process() -> str:
+    """Which of several processes this is, by what torchrun, SLURM or a Trainer put into the environment; "" for one."""
+    env = os.environ
+    for rank, world_size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+        if rank in env:
+            return f"rank {env[rank]}" if env.get(world_size) != "1" else ""
+    node, local_rank = env.get("NODE_RANK", "0"), env.get("LOCAL_RANK", "0")
+    if env.get("WORLD_SIZE", "1") == "1":
+        return ""
+    return f"rank {local_rank}" if node == "0" else f"process {local_rank} of host {node}"
 
 
 def note(sentence: str) -> None:
@@ -42,18 +54,16 @@ def note(sentence: str) -> None:
         sys.stderr.write(f"torchnn: {' '.join(sentence.split())}\n")
 
 
-def say_alone(sentence: str, status: int = 2) -> None:
-    """Print one sentence."""
-    sys.stderr.write(f"torchnn: {sentence}\n")
-
-
-# Who prints the sentence of an exit status; processes that work together have one that prints it once.
-speaker: ContextVar[Callable[[str, int], None]] = ContextVar("speaker", default=say_alone)
-
-
 def fail(sentence: str, status: int = 2) -> NoReturn:
-    """Print one sentence and exit."""
-    speaker.get()(" ".join(sentence.split()), status)
+    """Print one sentence and exit; among several processes the sentence begins with the rank.
+
+    The sentence is also written to the file in which torchrun looks for the reason of a failure.
+    """
+    sentence = ": ".join(filter(None, [name_of_process(), " ".join(sentence.split())]))
+    sys.stderr.write(f"torchnn: {sentence}\n")
+    if ERROR_FILE in os.environ:
+        with suppress(OSError):
+            Path(os.environ[ERROR_FILE]).write_text(json.dumps({"message": sentence, "timestamp": int(time.time())}))
     sys.exit(status)
 
 

@@ -15,7 +15,7 @@ LAUNCHERS = REPOSITORY / "experiments" / "scale"
 FAULTY = [sys.executable, "-m", "tests.distributed.faulty"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 CPU = ["--trainer.accelerator", "cpu"]
-LONG = [*CPU, "--trainer.max_epochs", "3000", "--early_stopping.patience", "3000", "--ranks.timeout", "5"]
+LONG = [*CPU, "--trainer.max_epochs", "3000", "--early_stopping.patience", "3000"]
 
 
 def environment(**more: str) -> dict[str, str]:

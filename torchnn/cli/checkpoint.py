@@ -9,19 +9,19 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from torchnn.cli.resume import MAY_CHANGE, OF_ANOTHER_TABLE, flat, hyper_parameters, resumed_settings
+from torchnn.console import note
 from torchnn.data.module import TabularDataModule
 from torchnn.model.checkpoint import CheckpointError
-from torchnn.ranks.job import job
-from torchnn.ranks.place import refuse_other_sizes
-from torchnn.ranks.restart import is_restarted, last_of_job, names_of_job
 from torchnn.runs.checkpoints import find_checkpoint, read_checkpoint, table_options
+from torchnn.runs.launcher import refuse_other_sizes
+from torchnn.runs.restart import is_restarted, last_of_job, names_of_job
 
 
 class CheckpointCLI(LightningCLI):
     """Reads --ckpt_path before anything is instantiated, and takes from it what this call does not decide."""
 
     datamodule: TabularDataModule
-    remark: str | None = None  # of rank 0, when all is well
+    found: str | None = None  # what is said of the checkpoint, if it was not named
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
@@ -31,14 +31,13 @@ class CheckpointCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Resolve --ckpt_path, refuse a file that is not safe or does not fit, and take its hyper-parameters."""
-        job.join_launched(self.config[self.config.subcommand].ranks.timeout)
         refuse_other_sizes(self.given)
         self.checkpoint: dict[str, Any] | None = None
-        decision = job.decided(self._find_checkpoint)  # a folder that ranks share shows them different things
-        if decision:
-            self._take_checkpoint(Path(decision))
-        if self.remark is not None:
-            sys.stderr.write(f"torchnn: {self.remark}\n")
+        path = self._find_checkpoint()
+        if path is not None:
+            self._take_checkpoint(path)
+        if self.found is not None:
+            note(self.found)
 
     def _take_checkpoint(self, path: Path) -> None:
         subcommand = self.config.subcommand
@@ -57,29 +56,28 @@ class CheckpointCLI(LightningCLI):
             config.data.part = "all"  # nothing of it was trained on, so nothing has to be left out
         if subcommand == "fit":
             self._take_settings(self.checkpoint, path)
-        if self.remark is not None and config.data.fold is not None and "data.fold" not in self.given:
-            self.remark += f", the run of --data.fold {config.data.fold} alone"
+        if self.found is not None and config.data.fold is not None and "data.fold" not in self.given:
+            self.found += f", the run of --data.fold {config.data.fold} only"
 
-    def _find_checkpoint(self) -> str:
-        """The checkpoint that this call starts from, nothing for none."""
+    def _find_checkpoint(self) -> Path | None:
+        """The checkpoint that this call starts from, None for none; every process of a job finds the same one."""
         subcommand = self.config.subcommand
         config = self.config[subcommand]
         root = Path(config.trainer.default_root_dir or ".")
-        names = names_of_job()
-        stands_for_many = subcommand == "fit" and config.data.folds > 1 and config.data.fold is None
-        if subcommand == "fit" and not stands_for_many and names and is_restarted():
-            own = last_of_job(root, names, config.data.fold)
-            begins = "begins again, since it had not written a checkpoint" if own is None else f"goes on from {own}"
-            self.remark = f"the launcher has restarted this job, which {begins}"
+        trains_one_model = subcommand == "fit" and (config.data.folds < 2 or config.data.fold is not None)
+        if trains_one_model and is_restarted():
+            own = last_of_job(root, names_of_job(), config.data.fold)
+            start = "starts again, since it had not written a checkpoint" if own is None else f"resumes from {own}"
+            self.found = f"the launcher has restarted this job, which {start}"
             if own is not None:
-                return str(own)
+                return own
         wanted = config.get("ckpt_path") or (None if subcommand == "fit" else "best")
         if wanted is None:
-            return ""
+            return None
         path = find_checkpoint(wanted, root)
         if wanted != str(path):
-            self.remark = f"{subcommand} takes {path}"
-        return str(path)
+            self.found = f"{subcommand} takes {path}"
+        return path
 
     def _is_another_table(self, data: Any, path: Path) -> bool:
         """Whether a table is named that the checkpoint was not trained on.

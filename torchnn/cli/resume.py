@@ -40,7 +40,7 @@ FREE = {
     *("trainer.logger", "trainer.profiler", "trainer.default_root_dir", "trainer.model_registry"),
     *("trainer.limit_test_batches", "trainer.limit_predict_batches", "trainer.num_sanity_val_steps"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.enable_autolog_hparams"),
-    *("trainer.fast_dev_run", "trainer.barebones", "ranks.timeout"),
+    *("trainer.fast_dev_run", "trainer.barebones"),
 }
 HARMLESS_TEXT = re.compile(r"[\w :,-]*|[\d:., ]*")  # no dotted name, which could be that of a class
 

@@ -1,9 +1,10 @@
 """The `torchnn` command: Lightning's command line over `BinaryClassifier` and `TabularDataModule`."""
 
 import logging
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,25 +16,25 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from torchnn.cli.checkpoint import CheckpointCLI
 from torchnn.cli.checks import REPORTED, check_model, folds_of, judge_in_its_direction, refuse_empty_runs
 from torchnn.cli.folds import FoldResult, cross_validate
 from torchnn.cli.parser import TrainingParser
 from torchnn.cli.resume import DATA_DECIDES, settings_of
-from torchnn.console import INTERRUPTED, cannot_write, fail, note, options, with_flag
+from torchnn.console import ERROR_FILE, INTERRUPTED, cannot_write, fail, note, options, with_flag
 from torchnn.data.module import TabularDataModule
 from torchnn.model.checkpoint import CheckpointError
 from torchnn.model.classifier import BinaryClassifier
 from torchnn.model.defaults import BEST_CHECKPOINT, EARLY_STOPPING, TRAINER
 from torchnn.model.optimisers import ScheduleError
-from torchnn.ranks.job import job
-from torchnn.ranks.lightning import add_argument, adopt
-from torchnn.ranks.place import launched
-from torchnn.ranks.restart import names_of_job
 from torchnn.runs.callbacks import LearningCurve, StopOnNaN, TrainingDivergedError, last_checkpoint, run_folder
+from torchnn.runs.launcher import launched, requeued_by_slurm
 from torchnn.runs.predictions import PredictionError, PredictionFile
+from torchnn.runs.rendezvous import make_process_group
 from torchnn.runs.report import TestReport
+from torchnn.runs.restart import names_of_job
 from torchnn.runs.resume import EarlyStopping, TrainingState
 from torchnn.runs.savers import AtomicCheckpointIO, BestCheckpoint, CheckpointWriteError, LastCheckpoint
 from torchnn.tables import TableError
@@ -87,7 +88,6 @@ class TorchnnCLI(CheckpointCLI):
                 "checkpoint.filename": "best-{epoch}",
             }
         )
-        add_argument(parser)
         for source, target in DATA_DECIDES.items():
             parser.link_arguments(f"data.{source}", f"model.{target}", apply_on="instantiate")
 
@@ -154,7 +154,7 @@ class TorchnnCLI(CheckpointCLI):
         trainer = super().instantiate_trainer(**kwargs)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else the user's own plug-in
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-        adopt(trainer, self._get(self.config_init, "ranks").timeout)
+        make_process_group(trainer.strategy)
         return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> pl.Trainer:
@@ -281,14 +281,14 @@ def main(args: Sequence[str] | None = None) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=message)
-    with job.speaking():
-        try:
-            run(None if args is None else list(args))
-        except Exception as error:
-            job.end_if_it_follows(error)
-            if isinstance(error, ONE_SENTENCE):
-                fail(str(error))
-            if isinstance(error, OSError) and (sentence := cannot_write(error)) is not None:
-                fail(sentence)
-            job.end_unforeseen(error)
+    # torchrun expects the traceback of an unforeseen error in a file.
+    train: Callable[[list[str] | None], Any] = record(run) if ERROR_FILE in os.environ else run
+    try:
+        with requeued_by_slurm():
+            train(None if args is None else list(args))
+    except ONE_SENTENCE as error:
+        fail(str(error))
+    except OSError as error:
+        if (sentence := cannot_write(error)) is None:
             raise
+        fail(sentence)

@@ -14,6 +14,8 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from torchnn.model.checkpoint import CheckpointError
+
 SECTION = "torchnn"  # of a checkpoint
 
 
@@ -33,6 +35,15 @@ class TrainingState(callbacks.Callback):
         self.started = False
         self._resumed: dict[str, Any] | None = None
         self._sums: dict[str, Any] = {}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse to start if the processes, each of which looked for its checkpoint, found different ones."""
+        own, first = trainer.ckpt_path, trainer.strategy.broadcast(trainer.ckpt_path)
+        if own != first:
+            raise CheckpointError(
+                f"this process starts from {own}, but rank 0 from {first}: give the path with --ckpt_path, and a "
+                "--trainer.default_root_dir that all hosts share and no other job writes to."
+            )
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
