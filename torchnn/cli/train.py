@@ -5,7 +5,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +262,7 @@ def run(args: list[str] | None) -> TorchnnCLI:
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         parser_class=TrainingParser,
-        parser_kwargs={"prog": "torchnn", "description": DESCRIPTION, "version": version("torchnn")},
+        parser_kwargs={"prog": "torchnn", "description": DESCRIPTION},
         trainer_defaults=dict(TRAINER),
     )
 
