@@ -1,11 +1,16 @@
 """The estimator under scikit-learn's own checks, and in its pipelines, searches and calibration."""
 
+import inspect
 import pickle
+from collections import ChainMap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import yaml
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, make_moons
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -14,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from tests.data.tables import mixed_columns
+from torchnn.cli import main
 from torchnn.sklearn import TorchnnClassifier
 
 QUICK: dict[str, Any] = {"max_epochs": 15, "random_state": 0, "accelerator": "cpu"}
@@ -52,8 +58,6 @@ def test_pipelines_searches_and_calibration_work() -> None:
 
 
 def test_the_same_seed_gives_the_same_model_and_leaves_torchs_generator_alone() -> None:
-    import torch
-
     X, y = load_breast_cancer(return_X_y=True)
     torch.manual_seed(5)
     expected = torch.rand(1)
@@ -94,3 +98,44 @@ def test_rows_of_no_weight_do_not_train() -> None:
 def test_what_cannot_be_fitted_is_refused(X: Any, y: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TorchnnClassifier().fit(X, y)
+
+
+def test_every_default_is_that_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--print_config"])
+    config = yaml.safe_load(capsys.readouterr().out)
+    of_command = ChainMap(*(config[group] for group in ("model", "data", "trainer", "early_stopping")))
+    parameters = inspect.signature(TorchnnClassifier).parameters
+    of_estimator = {name: parameter.default for name, parameter in parameters.items()}
+    del of_estimator["random_state"]  # None in scikit-learn; the command has the seeds 0
+    of_estimator["hidden_sizes"] = list(of_estimator["hidden_sizes"])
+    assert of_estimator == {name: of_command[name] for name in of_estimator}
+
+
+def test_the_same_rows_and_seed_give_the_weights_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From start to early stopping, bit for bit."""
+    monkeypatch.chdir(tmp_path)
+    columns = mixed_columns()
+    frame = pd.DataFrame({name: values.to_pandas() for name, values in columns.items()})
+    frame["late"] = np.random.default_rng(0).choice(["no", "yes"], len(frame))  # nothing to learn, so it stops soon
+    features = frame.drop(columns="late")
+    classifier = TorchnnClassifier(accelerator="cpu", random_state=7).fit(features, frame["late"])
+    train, val = classifier._split((frame["late"] == "yes").to_numpy().astype(int), seed=7)
+    words = ["--data.target", "late", "--data.keep", str(list(features)), "--trainer.accelerator", "cpu"]
+    for flag, rows in (("path", train), ("val_path", val), ("test_path", val)):
+        frame.iloc[rows].to_parquet(f"{flag}.parquet", index=False)
+        words += [f"--data.{flag}", f"{flag}.parquet"]
+    main(["fit", *words, "--seed_everything", "7", "--data.seed", "7"])
+    last, best = (torch.load(next(tmp_path.rglob(f"{name}*.ckpt")), weights_only=True) for name in ("last", "best"))
+    assert last["epoch"] + 1 == classifier.n_iter_
+    assert 30 < classifier.n_iter_ < 200
+    ours = classifier.model_.state_dict()
+    assert ours.keys() == best["state_dict"].keys()
+    for name, value in ours.items():
+        assert torch.equal(value, best["state_dict"][name]), name
+    options = [dict(hparams) for hparams in (classifier.model_.hparams, best["hyper_parameters"])]
+    columns_of = [schema["columns"] for schema in (option.pop("schema") for option in options)]
+    assert columns_of[0] == columns_of[1]
+    assert {**options[0], "in_features": 0} == {**options[1], "in_features": 0}

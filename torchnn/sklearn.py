@@ -2,7 +2,9 @@
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -20,9 +22,18 @@ with need("train", "torchnn.sklearn"):
     from sklearn.utils.multiclass import check_classification_targets, type_of_target
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-    from torchnn.data.batches import BatchLoader
+    from torchnn.data.batches import BatchLoader, batch_size_for
     from torchnn.data.module import EVALUATION_BATCH_SIZE
     from torchnn.model.classifier import BinaryClassifier
+    from torchnn.model.defaults import (
+        BEST_CHECKPOINT,
+        EARLY_STOPPING,
+        HIDDEN_SIZES,
+        LR,
+        MAX_EPOCHS,
+        PATIENCE,
+        TRAINER,
+    )
     from torchnn.tables.columns import Schema
     from torchnn.tables.encode import encode
     from torchnn.tables.learn import learn_columns
@@ -75,18 +86,18 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
     def __init__(
         self,
-        hidden_sizes: Sequence[int] = (64, 64),
+        hidden_sizes: Sequence[int] = HIDDEN_SIZES,
         activation: str = "sigmoid",
-        lr: float = 0.02,
-        weight_decay: float = 0.1,
+        lr: float = LR,
+        weight_decay: float | Literal["auto"] = "auto",
         pos_weight: float | Literal["auto"] = 1.0,
         threshold: float | Literal["f1", "cost", "recall"] = 0.5,
         calibrate: bool = False,
         scaling: Literal["standard", "robust", "none"] = "standard",
         categories: Literal["auto", "one_hot", "embed"] = "auto",
-        batch_size: int = 32,
-        max_epochs: int = 200,
-        patience: int = 20,
+        batch_size: int | Literal["auto"] = "auto",
+        max_epochs: int = MAX_EPOCHS,
+        patience: int = PATIENCE,
         val_fraction: float = 0.15,
         accelerator: str = "auto",
         random_state: Any = None,
@@ -130,7 +141,7 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         if sample_weight is not None:
             given = _check_sample_weight(sample_weight, labels, dtype=np.float32, ensure_non_negative=True)
             weight = torch.from_numpy(given / given.mean())
-        seed = int(check_random_state(self.random_state).randint(SEEDS))
+        seed = seed_of(self.random_state)
         train, val = self._split(labels, seed)
         raw, classes = raw_table(data), (str(self.classes_[0]), str(self.classes_[1]))
         names = list(raw.data.column_names)
@@ -139,7 +150,7 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         features = encode(values, schema)
         target = torch.from_numpy(labels.astype(np.float32))
         table = Table(features, target, schema.slots, schema.classes, weight)
-        with torch.random.fork_rng(devices=[]):
+        with global_settings_restored():
             torch.manual_seed(seed)
             self._train(table, schema, torch.from_numpy(train), torch.from_numpy(val), seed)
         return self
@@ -215,19 +226,19 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             schema=schema.as_plain(),
         )
         model.preprocess.fit(table.features[train])
+        batch_size = batch_size_for(len(train)) if self.batch_size == "auto" else self.batch_size
+        loaders = BatchLoader(table, train, batch_size, seed), BatchLoader(table, val, EVALUATION_BATCH_SIZE)
         with quiet(*LIGHTNING_LOGGERS), tempfile.TemporaryDirectory() as folder:
-            best = ModelCheckpoint(folder, monitor="val_loss", save_weights_only=True)
+            best = ModelCheckpoint(folder, save_weights_only=True, **BEST_CHECKPOINT)
             trainer = pl.Trainer(
-                max_epochs=self.max_epochs,
+                **{**TRAINER, "max_epochs": self.max_epochs},
                 accelerator=self.accelerator,
                 devices=1,
-                callbacks=[EarlyStopping("val_loss", patience=self.patience), best],
+                callbacks=[EarlyStopping(**{**EARLY_STOPPING, "patience": self.patience}), best],
                 logger=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
-                num_sanity_val_steps=0,
             )
-            loaders = BatchLoader(table, train, self.batch_size, seed), BatchLoader(table, val, EVALUATION_BATCH_SIZE)
             trainer.fit(model, *loaders)
             model.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
         self.n_iter_ = trainer.current_epoch
@@ -240,6 +251,24 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         weight = torch.ones(len(table)) if table.weight is None else table.weight
         positive = float((weight * table.target)[train].sum())
         return (float(weight[train].sum()) - positive) / positive
+
+
+def seed_of(random_state: Any) -> int:
+    """A seed from what scikit-learn accepts; an int is the seed itself, as of `torchnn fit --seed_everything`."""
+    generator = check_random_state(random_state)  # raises ValueError for anything else
+    return int(random_state) if isinstance(random_state, Integral) else int(generator.randint(SEEDS))
+
+
+@contextmanager
+def global_settings_restored() -> Iterator[None]:
+    """Restore torch's random generator and its deterministic mode, which training sets for the whole process."""
+    mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def _one_column(labels: np.ndarray) -> np.ndarray:

@@ -16,10 +16,11 @@ from threadpoolctl import threadpool_limits
 from experiments.common.datasets import DATASETS, Dataset
 from experiments.common.unavailable import UnavailableError
 
-from . import ours, peers
+from . import peers
 from .judge import Score, score, splits_of
+from .ours import ENTRY_POINTS
 from .peers import BOOSTING, LOGISTIC, NETWORKS
-from .report import OURS, show, summary, write
+from .report import show, summary, write
 
 DESCRIPTION = "Train torchnn by default on twelve public sets, and compare it with scikit-learn on the same rows."
 RESULTS = Path(__file__).parent / "results"
@@ -57,7 +58,7 @@ def parsed(args: Sequence[str] | None) -> argparse.Namespace:
 
 def contenders_of(key: str, without_peers: bool) -> list[str]:
     further = [] if without_peers else [*(NETWORKS if key in WITH_NETWORKS else ()), BOOSTING]
-    return [OURS, LOGISTIC, *further]
+    return [*ENTRY_POINTS, LOGISTIC, *further]
 
 
 def load(key: str) -> Dataset:
@@ -75,8 +76,8 @@ def run(options: argparse.Namespace, progress: Progress) -> list[Score]:
             for contender in contenders_of(key, options.without_peers):
                 progress.update(task, description=f"{name}, split {split}: {contender}")
                 start = time.perf_counter()
-                if contender == OURS:
-                    probability = ours.probabilities(dataset, train, test, seed=split)
+                if contender in ENTRY_POINTS:
+                    probability = ENTRY_POINTS[contender](dataset, train, test, seed=split)
                 else:
                     probability = peers.probabilities(contender, dataset, train, test, seed=split)
                 seconds = time.perf_counter() - start

@@ -14,56 +14,62 @@ from rich.table import Table
 from experiments.common.results import Writer, csv_writer, machine, write_together
 
 from .judge import METRICS, Score, difference, reaches_logistic, reaches_network
+from .ours import ENTRY_POINTS
 from .peers import BOOSTING, LOGISTIC, NETWORK
 
-OURS = "torchnn"
 Row = dict[str, object]
+OURS = "torchnn"  # in the names of columns: the entry point that the row is about
 
 
 def summary(scores: Iterable[Score]) -> list[Row]:
-    """A row for each set: means of every contender, differences, bars."""
+    """A row for each set and entry point: means of every contender, differences, bars."""
     by_set: dict[str, list[Score]] = {}
     for one in scores:
         by_set.setdefault(one.dataset, []).append(one)
-    return [_summary_of(name, found) for name, found in by_set.items()]
+    return [_summary_of(name, entry, found) for name, found in by_set.items() for entry in ENTRY_POINTS]
 
 
-def _summary_of(name: str, scores: Sequence[Score]) -> Row:
+def _summary_of(name: str, entry: str, scores: Sequence[Score]) -> Row:
     contenders = list(dict.fromkeys(one.contender for one in scores))
 
     def mean(contender: str, metric: str) -> float:
         return fmean(getattr(one, metric) for one in scores if one.contender == contender)
 
-    row: Row = {"set": name}
+    row: Row = {"set": name, "entry point": entry}
     networks = [contender for contender in contenders if contender.startswith(NETWORK)]
     best = max(networks, key=lambda contender: mean(contender, "auroc"), default=None)
-    for label, contender in ((OURS, OURS), (LOGISTIC, LOGISTIC), (NETWORK, best), (BOOSTING, BOOSTING)):
+    for label, contender in ((OURS, entry), (LOGISTIC, LOGISTIC), (NETWORK, best), (BOOSTING, BOOSTING)):
         for metric in METRICS:
             row[f"{label} {metric}"] = f"{mean(contender, metric):.4f}" if contender in contenders else ""
     for label, contender, reaches in (("logistic", LOGISTIC, reaches_logistic), ("network", best, reaches_network)):
-        found = difference(scores, OURS, contender) if contender in contenders and OURS in contenders else None
+        found = difference(scores, entry, contender) if contender in contenders else None
         row[f"minus {label}"] = f"{found.mean:+.4f}" if found else ""
         row[f"standard error {label}"] = f"{found.standard_error:.4f}" if found else ""
         row[f"bar {label}"] = "" if found is None else "reached" if reaches(found) else "MISSED"
     row["best network"] = best or ""
-    row["seconds of a fit"] = f"{mean(OURS, 'seconds'):.1f}" if OURS in contenders else ""
+    row["seconds of a fit"] = f"{mean(entry, 'seconds'):.1f}"
     return row
 
 
 def show(console: Console, rows: Sequence[Row]) -> None:
     table = Table(title="AUROC (accuracy, log-loss), means over the splits", box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("set", OURS, LOGISTIC, "best MLPClassifier", BOOSTING, "minus logistic", "minus network", "s"):
-        table.add_column(name, justify="left" if name == "set" else "right")
+    peers = (LOGISTIC, "best MLPClassifier", BOOSTING)
+    for name in ("set", "entry point", OURS, *peers, "minus logistic", "minus network", "s"):
+        table.add_column(name, justify="left" if name in ("set", "entry point") else "right")
     for row in rows:
         cells = [_three(row, name) for name in (OURS, LOGISTIC, NETWORK, BOOSTING)]
         differences = [
             f"{row[f'minus {n}']} ± {row[f'standard error {n}']} {row[f'bar {n}']}" if row[f"minus {n}"] else "–"
             for n in ("logistic", "network")
         ]
-        table.add_row(str(row["set"]), *cells, *differences, str(row["seconds of a fit"]))
+        table.add_row(str(row["set"]), str(row["entry point"]), *cells, *differences, str(row["seconds of a fit"]))
     console.print(table)
-    missed = [str(row["set"]) for row in rows if "MISSED" in (row["bar logistic"], row["bar network"])]
+    missed = [name_of(row) for row in rows if "MISSED" in (row["bar logistic"], row["bar network"])]
     console.print(f"bars missed: {', '.join(missed) or 'none'}", markup=False)
+
+
+def name_of(row: Row) -> str:
+    return f"{row['set']} by {row['entry point']}"
 
 
 def _three(row: Row, name: str) -> str:
@@ -89,10 +95,10 @@ def _rounded(one: Score) -> Row:
 
 
 def draw(path: Path, rows: Sequence[Row]) -> None:
-    """AUROC of torchnn minus that of the peers, a row for each set, with one standard error."""
+    """AUROC of torchnn minus that of the peers, a row for each set and entry point, with one standard error."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 0.4 * len(rows) + 1.2), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7, 0.3 * len(rows) + 1.2), dpi=150, layout="constrained")
     axes: Any = figure.subplots()
     for label, marker in (("logistic", "o"), ("network", "s")):
         found = [
@@ -106,7 +112,7 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
             axes.errorbar(mean, y, xerr=error, fmt=marker, capsize=2, label=f"minus {name}")
     axes.axvline(0, color="grey", linestyle=":")
     axes.set_xscale("symlog", linthresh=0.01)
-    axes.set_yticks(range(len(rows)), [str(row["set"]) for row in rows])
+    axes.set_yticks(range(len(rows)), [name_of(row) for row in rows], fontsize=8)
     axes.set_xlabel("AUROC of torchnn minus the peer's")
     axes.invert_yaxis()
     axes.legend(fontsize=8)

@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ from experiments.quality import command, ours, peers
 from experiments.quality.command import OFFICIAL
 from experiments.quality.encode import encode
 from experiments.quality.judge import Difference, Score, difference, reaches_logistic, reaches_network, splits_of
+from experiments.quality.ours import ENTRY_POINTS
 from experiments.quality.peers import BOOSTING, LOGISTIC, NETWORKS
-from experiments.quality.report import OURS, summary, write
+from experiments.quality.report import summary, write
+from torchnn.model.defaults import TRAINER
+from torchnn.sklearn import TorchnnClassifier
 
 
 @pytest.fixture
@@ -92,13 +96,18 @@ def test_the_bars(mean: float, error: float, logistic: bool, network: bool) -> N
 
 def test_the_summary_takes_the_best_network_and_marks_what_is_missed(tmp_path: Path) -> None:
     one, other, *_ = NETWORKS
-    found = [*scores(OURS, [0.90, 0.90]), *scores(LOGISTIC, [0.80, 0.80]), *scores(one, [0.7, 0.7])]
-    found += scores(other, [0.92, 0.92])
-    (row,) = summary(found)
-    assert (row["bar logistic"], row["bar network"], row["best network"]) == ("reached", "MISSED", other)
-    assert (row["minus logistic"], row["minus network"]) == ("+0.1000", "-0.0200")
+    fit, estimator = ENTRY_POINTS
+    found = [*scores(fit, [0.90, 0.90]), *scores(estimator, [0.79, 0.79]), *scores(LOGISTIC, [0.80, 0.80])]
+    found += [*scores(one, [0.7, 0.7]), *scores(other, [0.92, 0.92])]
+    rows = summary(found)
+    assert [row["entry point"] for row in rows] == ["torchnn fit", "torchnn.sklearn"]
+    assert [row["torchnn auroc"] for row in rows] == ["0.9000", "0.7900"]
+    assert [row["bar logistic"] for row in rows] == ["reached", "MISSED"]
+    assert [row["minus logistic"] for row in rows] == ["+0.1000", "-0.0100"]
+    row = rows[0]
+    assert (row["bar network"], row["best network"], row["minus network"]) == ("MISSED", other, "-0.0200")
     assert row[f"{BOOSTING} auroc"] == ""
-    names = write(tmp_path, found, [row])
+    names = write(tmp_path, found, rows)
     assert {path.name for path in tmp_path.iterdir()} == set(names) == {"splits.csv", "summary.csv", "differences.png"}
     with (tmp_path / "splits.csv").open(newline="") as file:
         assert [line["auroc"] for line in csv.DictReader(file)][:2] == ["0.90000", "0.90000"]
@@ -108,13 +117,14 @@ def test_a_run_compares_every_contender_on_the_same_rows(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(DATASETS, "adult", lambda: dataset)
-    monkeypatch.setattr(ours, "MAX_EPOCHS", 3)
+    monkeypatch.setitem(TRAINER, "max_epochs", 3)
+    monkeypatch.setattr(ours, "TorchnnClassifier", partial(TorchnnClassifier, max_epochs=3))
     for name in NETWORKS:
         monkeypatch.setitem(peers.NETWORKS, name, {"hidden_layer_sizes": (4,), "max_iter": 5})
     assert command.main(["--set", OFFICIAL, "--out", str(tmp_path)]) == 0
     with (tmp_path / "splits.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
-    assert [line["contender"] for line in lines] == [OURS, LOGISTIC, *NETWORKS, BOOSTING] * 3
+    assert [line["contender"] for line in lines] == [*ENTRY_POINTS, LOGISTIC, *NETWORKS, BOOSTING] * 3
     assert "signs, official split" in capsys.readouterr().out
 
 

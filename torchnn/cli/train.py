@@ -25,7 +25,7 @@ from torchnn.console import INTERRUPTED, cannot_write, fail, note, options, with
 from torchnn.data.module import TabularDataModule
 from torchnn.model.checkpoint import CheckpointError
 from torchnn.model.classifier import BinaryClassifier
-from torchnn.model.defaults import EARLY_STOPPING, MAX_EPOCHS
+from torchnn.model.defaults import BEST_CHECKPOINT, EARLY_STOPPING, TRAINER
 from torchnn.model.optimisers import ScheduleError
 from torchnn.ranks.job import job
 from torchnn.ranks.lightning import add_argument, adopt
@@ -83,8 +83,7 @@ class TorchnnCLI(CheckpointCLI):
         parser.set_defaults(
             {
                 **{f"early_stopping.{name}": value for name, value in EARLY_STOPPING.items()},
-                "early_stopping.strict": False,  # max_steps may end a run before its first validation
-                "checkpoint.monitor": "val_loss",
+                **{f"checkpoint.{name}": value for name, value in BEST_CHECKPOINT.items()},
                 "checkpoint.filename": "best-{epoch}",
             }
         )
@@ -265,7 +264,7 @@ def run(args: list[str] | None) -> TorchnnCLI:
         load_from_checkpoint_support=False,
         parser_class=TrainingParser,
         parser_kwargs={"prog": "torchnn", "description": DESCRIPTION, "version": version("torchnn")},
-        trainer_defaults={"max_epochs": MAX_EPOCHS, "num_sanity_val_steps": 0, "deterministic": "warn"},
+        trainer_defaults=dict(TRAINER),
     )
 
 

@@ -1,7 +1,8 @@
-"""How training goes when nobody says otherwise, with the reason of each number.
+"""The default settings of training, with the reason for each number.
 
-Chosen on twelve public sets of 208 to 327,346 rows, one rule for all; `experiments/quality` shows what it reaches and
-what else was tried.
+`torchnn fit` and `torchnn.sklearn.TorchnnClassifier` both take them from here, so that they train the same model. They
+were chosen on twelve public sets of 208 to 327,346 rows, one rule for all; `experiments/quality` shows what they reach
+and what else was tried.
 """
 
 import math
@@ -13,10 +14,15 @@ import lightning.pytorch as pl
 HIDDEN_SIZES = (128, 128)
 LR = 0.02  # .01 lost .003 on Phoneme and .001 on Pima; .03 gained nothing there
 MAX_EPOCHS = 200
-# Halving at a standstill lets a network settle without knowing its number of epochs beforehand; a run ends when two
-# halvings in a row brought nothing. Half the patience saved a third of the time and lost .004 on Phoneme.
+PATIENCE = 30
+# Halving the rate when the loss stops falling lets a network settle without knowing its number of epochs beforehand; a
+# run ends when two halvings in a row brought nothing. Half the patience saved a third of the time and lost .004 on
+# Phoneme.
 PLATEAU = {"factor": 0.5, "patience": 10}
-EARLY_STOPPING: dict[str, Any] = {"monitor": "val_loss", "patience": 30}
+# Not strict: max_steps may end a run before its first validation.
+EARLY_STOPPING: dict[str, Any] = {"monitor": "val_loss", "patience": PATIENCE, "strict": False}
+BEST_CHECKPOINT: dict[str, Any] = {"monitor": "val_loss"}
+TRAINER: dict[str, Any] = {"max_epochs": MAX_EPOCHS, "num_sanity_val_steps": 0, "deterministic": "warn"}
 DECAY_PER_EPOCH = 2.0
 DECAY_OF_UNKNOWN_EPOCHS = 0.01  # torch's own for AdamW
 
