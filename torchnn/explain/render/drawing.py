@@ -140,7 +140,10 @@ class Drawing:
     def _nodes(self, values: Tensor, layer: int, examples: int) -> dict[str, Any]:
         rows = values[:examples, : self.shown[layer]].tolist()
         scale = scale_of(values)
-        return {"share": [_shares(row, scale) for row in rows], "text": [[tiny(value) for value in row] for row in rows]}
+        return {
+            "share": [_shares(row, scale) for row in rows],
+            "text": [[tiny(value) for value in row] for row in rows],
+        }
 
     def _edge_shares(self, values: Tensor, layer: int) -> list[float]:
         drawn = values[: self.shown[layer], : self.shown[layer - 1]]
