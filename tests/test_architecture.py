@@ -11,7 +11,7 @@ import torchnn
 PACKAGE = Path(torchnn.__file__).parent
 # From the bottom to the top: a part imports only what stands before it.
 LAYERS = [
-    *("console", "files", "ops", "functional", "modules", "conversion", "check", "explain"),
+    *("console", "files", "ops", "functional", "modules", "convert", "check", "explain"),
     *("tables", "data", "model", "runs", "training", "sklearn", "cli", "__main__"),
 ]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import torchnn
-from torchnn.conversion import OURS
+from torchnn.convert import OURS
 
 
 def somebodys_model() -> nn.Sequential:

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import torchnn
 from tests.compatibility.models import Case
-from torchnn.conversion import OURS
+from torchnn.convert import OURS
 
 Setting = Callable[[Case], None]
 RELATIVE, ABSOLUTE = 1e-10, 1e-12

@@ -4,7 +4,9 @@ import pytest
 from torch import Tensor
 
 from tests import checks
-from tests.check.planted import ErrorOf1e4, FrozenInputsComputed, apply
+from tests.check.planted import apply
+from tests.check.planted.autograd import FrozenInputsComputed
+from tests.check.planted.formulas import ErrorOf1e4
 from tests.ops.table import CASES, DENSE, LOSSES, Case, dense_inputs
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

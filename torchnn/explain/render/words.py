@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from torchnn.explain.render.numbers import factor, relative, short, size, units
 from torchnn.explain.derivation import NAMES
 from torchnn.explain.records import Comparison, Descent, DimensionCheck, LayerTrace, Trace, WeightedSum
+from torchnn.explain.render.numbers import factor, relative, short, size, units
 
 ROLES = {
     "loss_slope": "slope of the loss",
