@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
+from torchnn._torch import children_of
 from torchnn.modules.activation import ReLU, Sigmoid, Tanh
 from torchnn.modules.dense import Dense
 from torchnn.modules.joined import Joined, JoinedDense
@@ -132,7 +133,7 @@ def pairs(model: nn.Module) -> Iterator[Change]:
     for _, module in model.named_modules(remove_duplicate=False):
         places[id(module)] = places.get(id(module), 0) + 1
     for path, parent in found(model, (nn.Sequential,)):
-        for (name, layer), (next_name, activation) in pairwise(parent._modules.items()):  # all, a second time too
+        for (name, layer), (next_name, activation) in pairwise(children_of(parent).items()):  # all, a second time too
             if (
                 layer is None
                 or activation is None

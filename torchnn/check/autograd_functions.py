@@ -11,6 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction, once_differentiable
 from torch.overrides import TorchFunctionMode
 
+from torchnn._torch import function_of, output_metadata
 from torchnn.check.gradients import NotApplicable, outputs_of
 from torchnn.check.subject import Subject
 
@@ -34,7 +35,7 @@ def function_nodes(outputs: Sequence[Tensor]) -> list[Any]:
 
 def is_once_differentiable(node: Any) -> bool:
     """Whether the backward is declared with `once_differentiable`."""
-    backward = backward_of(node._forward_cls)
+    backward = backward_of(function_of(node))
     while backward is not None:
         if getattr(backward, "__code__", None) is ONCE:
             return True
@@ -49,12 +50,20 @@ def backward_of(function: Any) -> Any:
 
 def is_custom_op(node: Any) -> bool:
     """Whether torch made the Function for a `torch.library.custom_op`."""
-    return str(node._forward_cls.__name__).startswith("GeneratedBackwardFor")
+    return function_of(node).__name__.startswith("GeneratedBackwardFor")
+
+
+def metadata_of(node: Any) -> Sequence[Any]:
+    """The shape, dtype and device of each output of the operation that made a node."""
+    metadata = output_metadata(node)
+    if metadata is None:
+        raise NotApplicable(f"torch {torch.__version__} does not give the shapes of a node's outputs")
+    return metadata
 
 
 def raw_backward(node: Any) -> tuple[Tensor | None, ...]:
     """What `backward` itself returns for ones, before autograd sums and casts it."""
-    grad_outputs = [torch.ones(tuple(m.shape), dtype=m.dtype, device=m.device) for m in node._input_metadata]
+    grad_outputs = [torch.ones(tuple(m.shape), dtype=m.dtype, device=m.device) for m in metadata_of(node)]
     with torch.no_grad():
         returned = node.apply(*grad_outputs)
     return returned if isinstance(returned, tuple) else (returned,)
@@ -90,7 +99,7 @@ def shape_and_dtype(node: Any, number: int) -> tuple[torch.Size, torch.dtype]:
     """Of the tensor that a node of the graph made, or of the leaf that it accumulates into."""
     if hasattr(node, "variable"):
         return node.variable.shape, node.variable.dtype
-    metadata = node._input_metadata[number]
+    metadata = metadata_of(node)[number]
     return torch.Size(metadata.shape), metadata.dtype
 
 
@@ -142,7 +151,7 @@ def recorded_calls(subject: Subject) -> Iterator[FunctionCalls]:
     """Record the arguments and results of the subject's Functions."""
     calls = FunctionCalls()
     with ExitStack() as stack:
-        for function in {node._forward_cls for node in function_nodes(outputs_of(subject.call, subject.cases()[0]))}:
+        for function in {function_of(node) for node in function_nodes(outputs_of(subject.call, subject.cases()[0]))}:
             stack.enter_context(replaced(function, "forward", recording_forward(calls, function.forward)))
             stack.enter_context(replaced(function, "setup_context", recording_setup(calls, function.setup_context)))
         yield calls
@@ -223,7 +232,7 @@ class FakeContext:
 
     def gradients(self) -> list[Tensor]:
         """Run the backward on the fake device."""
-        grads = backward_of(self._node._forward_cls)(self, *map(fake, self._node._input_metadata))
+        grads = backward_of(function_of(self._node))(self, *map(fake, metadata_of(self._node)))
         return [t for t in (grads if isinstance(grads, tuple) else (grads,)) if isinstance(t, Tensor)]
 
 

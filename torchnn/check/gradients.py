@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+
+from torchnn._torch import tree_leaves
 
 Call = Callable[..., Any]
 Inputs = tuple[Any, ...]

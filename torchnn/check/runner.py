@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchnn._torch import function_of
 from torchnn.check import properties
 from torchnn.check.autograd_functions import function_nodes
 from torchnn.check.findings import PROPERTIES, Findings, Property
@@ -160,7 +161,7 @@ def shares_function(subject: Subject, inputs: Inputs, reference_outputs: Sequenc
     except Exception:  # the property `runs` reports that the subject does not run
         return False
     return any(
-        a._forward_cls is b._forward_cls for a in function_nodes(outputs) for b in function_nodes(reference_outputs)
+        function_of(a) is function_of(b) for a in function_nodes(outputs) for b in function_nodes(reference_outputs)
     )
 
 

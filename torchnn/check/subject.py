@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.utils._pytree import tree_leaves
 
+from torchnn._torch import tree_leaves
 from torchnn.check.gradients import (
     Call,
     Inputs,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from torchnn._torch import own_parameters
 from torchnn.modules.activation import ReLU, Sigmoid, Step, Tanh
 from torchnn.modules.dense import Dense, DenseActivation, DenseSigmoid
 from torchnn.modules.joined import Joined, JoinedDense
@@ -111,7 +112,8 @@ def check_untouched(module: nn.Module, path: str) -> None:
 
 
 def layer_of(module: nn.Module, path: str) -> Layer:
-    weight, bias = module._parameters.get("weight"), module._parameters.get("bias")
+    own = own_parameters(module)
+    weight, bias = own.get("weight"), own.get("bias")
     if weight is None or weight.dim() != 2:
         raise ValueError(f"{described(path, module)} has a parametrised weight: remove the parametrisation first.")
     if weight.is_complex():

@@ -6,12 +6,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
-from torch._C._functorch import TransformType
-from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 from torch.autograd import Function
 from torch.overrides import handle_torch_function, has_torch_function
 
-from torchnn.ops._support import autocast_is_on
+from torchnn._torch import autocast_is_on, forward_mode_is_nested, transforms_are_active
 from torchnn.ops.activation import ACTIVATIONS
 
 Given = ParamSpec("Given")
@@ -48,7 +46,7 @@ def apply(function: type[Function], traceable: type[Function], *args: Any) -> Te
         # Inside a traced torch.func.grad, torch 2.13 says of an input that no operation made that it needs no gradient,
         # once another input is the result of a Function: its gradient would come out as zero.
         args = tuple(t.view_as(t) if isinstance(t, Tensor) else t for t in args)
-    elif torch._C._are_functorch_transforms_active() and _forward_mode_is_nested():
+    elif transforms_are_active() and forward_mode_is_nested():
         plain: Tensor = chosen.forward(*args)
         return plain
     output: Tensor = chosen.apply(*args)
@@ -59,11 +57,6 @@ def plain_apply(function: type[Function]) -> Callable[..., Any]:
     """`function.apply` for calls that no transform sees, without the slow binding of arguments to names."""
     unbound: Any = super(Function, function)
     return unbound.apply  # type: ignore[no-any-return]
-
-
-def _forward_mode_is_nested() -> bool:
-    levels = retrieve_all_functorch_interpreters()
-    return sum(level.key() == TransformType.Jvp for level in levels) > 1
 
 
 # --- autocast ---------------------------------------------------------------------------------------------------------

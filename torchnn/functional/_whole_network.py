@@ -12,10 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._C._dynamo.guards import TensorGuards
-from torch._functorch.utils import unwrap_dead_wrappers
-from torch.autograd import forward_ad
 
+from torchnn._torch import (
+    autocast_is_on,
+    dispatch_mode_is_active,
+    forward_mode_is_active,
+    guard_of,
+    transforms_are_active,
+)
 from torchnn.functional._arguments import (
     REDUCTIONS,
     broadcasts,
@@ -23,7 +27,7 @@ from torchnn.functional._arguments import (
     lower_precision,
     plain_apply,
 )
-from torchnn.ops._support import autocast_is_on, autocast_off
+from torchnn.ops._support import autocast_off
 from torchnn.ops.loss import LOW_PRECISION, at_least_float32
 from torchnn.ops.network.function import NetworkFunction
 from torchnn.ops.network.loss import LOSSES, cancels
@@ -31,7 +35,6 @@ from torchnn.ops.network.plan import Plan, bytes_of_a_row
 from torchnn.ops.network.products import products_of_layers
 
 apply_network = plain_apply(NetworkFunction)
-is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 
 PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
 DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
@@ -71,9 +74,8 @@ def whole_network(
     given: tuple[Any, ...] = input, target, weight, pos_weight, *weights, *biases
     if input is None or not PLAIN.issuperset(map(type, given)):
         return None
-    if True in [t is not None and is_wrapped(t) for t in given]:  # a transform is over, and left its wrapper behind
-        given = unwrap_dead_wrappers(given)
-        input, target, weight, pos_weight = given[:4]
+    given = tuple([t if t is None else torch.func.debug_unwrap(t) for t in given])  # a transform may leave its wrapper
+    input, target, weight, pos_weight = given[:4]
     if type(reduction) is not str or not (loss is None or type(loss) is str):  # what is kept of calls has to be hashed
         return None
     is_autocast = autocast_is_on(input.device.type)
@@ -143,8 +145,7 @@ def remember(question: tuple[Any, ...], plan: Plan, tensors: Sequence[Any]) -> N
         return
     if len(KNOWN) >= MOST_KNOWN:
         KNOWN.clear()
-    guard: Any = TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
-    KNOWN[question] = Known(plan, guard.check)
+    KNOWN[question] = Known(plan, guard_of(tensors))
 
 
 class Described(NamedTuple):
@@ -243,16 +244,13 @@ def as_rows(t: Tensor | None, target: Tensor, shape: tuple[int, ...]) -> Tensor 
 def is_plain_eager() -> bool:
     """Nothing traces or transforms: no compiler, no vmap or functional gradient, no forward mode."""
     return not (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-        or torch._C._get_tracing_state() is not None
+        torch.compiler.is_compiling() or transforms_are_active() or forward_mode_is_active() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     )
 
 
 def may_choose_products() -> bool:
     """Whether oneDNN may stand in for torch's products: it is on, and nobody counts or fakes operations."""
-    return torch._C._get_mkldnn_enabled() and not torch._C._len_torch_dispatch_stack()
+    return bool(torch.backends.mkldnn.enabled) and not dispatch_mode_is_active()
 
 
 def rows_of_a_block(num_rows: int, sizes: tuple[int, ...], itemsize: int, device: str, waits: bool) -> int:

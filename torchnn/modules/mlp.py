@@ -6,6 +6,7 @@ from typing import Any, TypeGuard, cast
 import torch
 from torch import Tensor, nn
 
+from torchnn._torch import children_of, forward_hooks, global_forward_hooks, has_global_hooks, own_parameters
 from torchnn.functional._arguments import check_activation
 from torchnn.functional.layers import activate
 from torchnn.functional.losses import loss_of_output
@@ -99,9 +100,11 @@ class MLP(nn.Module):
                 raise ValueError(
                     "weight, pos_weight, reduction, loss and return_output belong to a loss: give a target."
                 )
-        layers: Any = self._modules["layers"]._modules.values()  # type: ignore[union-attr]  # `self.layers` is a search
-        if not nn.modules.module._has_any_global_hook() and all(map(is_as_made, layers)):
-            parameters = [layer._parameters for layer in layers]  # asked directly: `layer.weight` takes twice as long
+        layers: Any = children_of(children_of(self)["layers"]).values()  # type: ignore[arg-type]  # `self.layers` is a search
+        if not has_global_hooks() and all(map(is_as_made, layers)):
+            parameters = [
+                own_parameters(layer) for layer in layers
+            ]  # asked directly: `layer.weight` takes twice as long
             network = [p["weight"] for p in parameters], [p["bias"] for p in parameters], [m.activation for m in layers]
             if target is None:
                 return mlp(x, *network)
@@ -127,14 +130,14 @@ class MLP(nn.Module):
 
 def is_as_made(layer: nn.Module) -> bool:
     """Whether calling a layer is its formula and nothing else: no hooks, no parametrisation, no replacement."""
-    own = layer._parameters
+    own = own_parameters(layer)
     return type(layer) is DenseActivation and "weight" in own and "bias" in own and is_untouched(layer)
 
 
 def gives_pre_activation(layer: nn.Module) -> TypeGuard[DenseActivation]:
     """Whether a layer's weighted sums can stand for its output: nothing else computes on the output or changes it."""
     unchanged = getattr(type(layer), "forward", None) is DenseActivation.forward and "forward" not in vars(layer)
-    hooked = not all(map(only_shards, layer._forward_hooks.values())) or nn.modules.module._global_forward_hooks
+    hooked = not all(map(only_shards, forward_hooks(layer).values())) or global_forward_hooks()
     return unchanged and not hooked
 
 

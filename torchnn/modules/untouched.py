@@ -2,9 +2,9 @@
 
 from torch import nn
 
+from torchnn._torch import has_hooks
+
 
 def is_untouched(module: nn.Module) -> bool:
     """No hooks, and no `forward` of its own beside that of its class."""
-    return not (
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    ) and "forward" not in vars(module)
+    return not has_hooks(module) and "forward" not in vars(module)

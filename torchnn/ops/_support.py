@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from torchnn._torch import autocast_is_on
+
 F = TypeVar("F", bound=type[Function])
 
 NOTHING = nullcontext()
@@ -28,14 +30,5 @@ def autocast_off(t: Tensor) -> AbstractContextManager[Any]:
 
     `functional` has cast the inputs already; casting again here would change the dtype of a gradient.
     """
-    if not torch._C._is_any_autocast_enabled():
-        return NOTHING
     device = t.device.type
     return torch.autocast(device, enabled=False) if autocast_is_on(device) else NOTHING
-
-
-def autocast_is_on(device: str) -> bool:
-    """Whether products on a type of device are cast; the first question is the fast one, asked at every step."""
-    if not torch._C._is_any_autocast_enabled():
-        return False
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

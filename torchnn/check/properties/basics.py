@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchnn._torch import version_of
 from torchnn.check.autograd_functions import (
     FunctionCalls,
     function_nodes,
@@ -148,7 +149,7 @@ def unmutated(subject: Subject, findings: Findings) -> None:
         outputs_before = [t.detach().clone() for t in outputs]
         gradients_of(outputs, inputs, grad_outputs, copies=False)
         for position, (g, old) in enumerate(zip(grad_outputs, grad_outputs_before, strict=True), 1):
-            if g._version or not torch.equal(g, old):
+            if version_of(g) or not torch.equal(g, old):
                 findings.fail(f"the backward changes incoming gradient {position}", inputs)
         for position, (t, old) in enumerate(zip(inputs, before, strict=True), 1):
             if isinstance(t, Tensor) and not is_identical(t, old):

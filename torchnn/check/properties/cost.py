@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from torchnn._torch import tree_leaves, watch_operations
 from torchnn.check.findings import Findings, is_property
 from torchnn.check.gradients import Call, Inputs, NotApplicable, gradients_of, outputs_of
 from torchnn.check.subject import Subject
@@ -63,25 +63,26 @@ def peak_of(call: Call, subject: Subject, inputs: Inputs) -> int:
     """The peak memory of one step, in bytes."""
     grad_outputs = subject.grad_outputs(outputs_of(call, inputs))
     gc.collect()
-    with MemoryCounter(inputs) as memory:
+    memory = MemoryCounter(inputs)
+    watch = watch_operations(memory.add_result)
+    if watch is None:
+        raise NotApplicable(f"torch {torch.__version__} has no way to watch the operations of a backward")
+    with watch:
         gradients_of(outputs_of(call, inputs), inputs, grad_outputs)
-    return int(memory.peak)
+    return memory.peak
 
 
-class MemoryCounter(TorchDispatchMode):
+class MemoryCounter:
     """Counts the bytes of the storages that operations have allocated and that are still in use."""
 
     def __init__(self, inputs: Inputs) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self.known = {t.untyped_storage().data_ptr() for t in inputs if isinstance(t, Tensor)}
         self.now = self.peak = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for t in torch.utils._pytree.tree_leaves(result):
+    def add_result(self, result: Any) -> None:
+        for t in tree_leaves(result):
             if isinstance(t, Tensor) and (address := t.untyped_storage().data_ptr()) and address not in self.known:
                 self.add(t.untyped_storage(), address)
-        return result
 
     def add(self, storage: torch.UntypedStorage, address: int) -> None:
         self.known.add(address)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from torchnn._torch import is_legacy_batched, transforms_are_active
 from torchnn.ops._support import autocast_off
 from torchnn.ops.activation import ACTIVATIONS
 from torchnn.ops.dense import dense_backward, dense_forward
@@ -218,9 +219,9 @@ class NetworkFunction(Function):
 
 def is_transformed(*incoming: Tensor | None) -> bool:
     """Whether vmap, or a gradient of many at once, goes through the backward: it writes to no buffers then."""
-    if torch._C._are_functorch_transforms_active():
+    if transforms_are_active():
         return True
-    return any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in incoming)
+    return any(g is not None and is_legacy_batched(g) for g in incoming)
 
 
 def like(t: Tensor, grad: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchnn._torch import dispatch_mode_is_active
 from torchnn.ops.activation import ACTIVATIONS
 from torchnn.ops.network.loss import cancels
 from torchnn.ops.network.products import TORCH, Products
@@ -112,7 +113,7 @@ def workspace(plan: Plan, parameters: Parameters, with_deltas: bool) -> Iterator
     A thread keeps its last small one for the next step, because fresh memory costs a page fault for every 4 KiB. What
     runs meanwhile in the same thread finds none and makes its own.
     """
-    if parameters[0].device.type != "cpu" or torch._C._len_torch_dispatch_stack():
+    if parameters[0].device.type != "cpu" or dispatch_mode_is_active():
         yield Workspace(plan, parameters, with_deltas)
         return
     mine: Workspace | None = vars(_kept).pop("workspace", None)

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from torchnn._torch import has_onednn_linear, onednn_linear
+
 Block = Shaped[Tensor, "rows features"]
 linear: Any = torch.nn.functional.linear  # its stub does not know `out`
 
@@ -79,11 +81,6 @@ def onednn_backward_weight(delta: Block, below: Block, total: Tensor | None = No
     return product if total is None else total.add_(product)
 
 
-def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """X Wᵀ + b by oneDNN; the layouts are any that do not overlap."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
-
-
 TORCH = Products(forward, backward_input, backward_weight)
 ONEDNN = Products(onednn_forward, onednn_backward_input, onednn_backward_weight, takes_room=False)
 MIXED = ONEDNN._replace(backward_weight=backward_weight)
@@ -107,7 +104,7 @@ def products_of_layer(num_rows: int, n_in: int, n_out: int) -> Products:
 @functools.cache
 def onednn_is_faster() -> bool:
     """Whether this is an AMD processor with AVX-512, where torch's float32 products are MKL's."""
-    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
+    if not (has_onednn_linear() and torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         return False
     processor = torch.cpu.get_capabilities()
     return "AMD" in processor.get("cpu_name", "") and bool(processor.get("avx512_f"))
