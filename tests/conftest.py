@@ -1,19 +1,17 @@
 """What every test starts from: one seed, and what torch's own test utilities change put back."""
 
-import importlib
+import importlib.util
 import random
-import warnings
 
 import pytest
 import torch
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _forward_mode_rules() -> None:
-    """Load torch's own forward-mode rules, which still call the deprecated `torch.jit.script` when first imported."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
-        importlib.import_module("torch._decomp.decompositions_for_jvp")
+def pytest_configure(config: pytest.Config) -> None:
+    if importlib.util.find_spec("jsonargparse"):
+        # Lightning's command line calls jsonargparse by its old argument names.
+        category = "jsonargparse._deprecated.JsonargparseDeprecationWarning"
+        config.addinivalue_line("filterwarnings", f"ignore::{category}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -59,7 +59,7 @@ def forward_mode_is_active() -> bool:
     """Return whether forward-mode differentiation surrounds the call."""
     level = getattr(forward_ad, _forward_level, None)
     if level is not None:
-        return level >= 0
+        return bool(level >= 0)
     try:
         with forward_ad.dual_level():  # torch refuses a second level
             return False

@@ -1,10 +1,24 @@
 """Binary cross-entropy and squared error."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from torchnn.functional._arguments import apply, check_constant, check_loss, float32_precision, overridable
 from torchnn.ops import loss as _loss
+
+
+def _error_of(call: Callable[[], Tensor]) -> type[RuntimeError]:
+    try:
+        call()
+    except RuntimeError as error:
+        return type(error)
+    return RuntimeError
+
+
+# What torch's loss raises for a boolean target or weight: a RuntimeError, from 2.14 on a NotImplementedError.
+BOOLEAN_SUBTRACTION = _error_of(lambda: torch.tensor(True) - torch.tensor(True))
 
 
 @overridable
@@ -84,11 +98,10 @@ def binary_cross_entropy_with_logits(
     if not input.is_floating_point():
         raise NotImplementedError(f'"{name}" not implemented for {input.dtype}: pass logits as float.')
     if not target.is_floating_point():
-        raise RuntimeError(
-            f"result type {input.dtype} can't be cast to the target's {target.dtype}: pass target.to(input.dtype)."
-        )
+        error = BOOLEAN_SUBTRACTION if target.dtype == torch.bool else RuntimeError
+        raise error(f"target is {target.dtype}, but the loss is {input.dtype}: pass target.to(input.dtype).")
     if pos_weight is not None and pos_weight.dtype == torch.bool:
-        raise RuntimeError("pos_weight is bool, which cannot be subtracted from: pass it as float.")
+        raise BOOLEAN_SUBTRACTION("pos_weight is torch.bool: pass it as float.")
     return apply(
         _loss.BinaryCrossEntropyWithLogitsFunction,
         _loss.TraceableBinaryCrossEntropyWithLogitsFunction,
