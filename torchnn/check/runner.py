@@ -1,5 +1,6 @@
 """Check the chosen properties one after the other, and make the report."""
 
+import dataclasses
 import re
 import time
 import warnings
@@ -69,7 +70,7 @@ def check_backward(
     if make_inputs is None:
         raise WrongUseError("make_inputs is missing: pass a function of dtype, device and generator.")
     chosen = chosen_properties(only, skip, quick)
-    subject = Subject(fn, reference, make_inputs, device, seed, quick)
+    subject = Subject(fn, reference, make_inputs, device=device, seed=seed, quick=quick)
     start = time.perf_counter()
     report = Report(subject.name, seed=seed)
     with restored_state(device):
@@ -97,7 +98,7 @@ def assert_backward(fn: Any, *args: Any, **options: Any) -> Report:
     report = check_backward(fn, *args, **options)
     if not report.ok:
         failing = [row for row in report.rows if row.status == FAIL]
-        raise AssertionError(str(Report(report.subject, failing, report.seed, report.seconds)))
+        raise AssertionError(str(dataclasses.replace(report, rows=failing)))
     return report
 
 

@@ -61,8 +61,7 @@ def fresh_compiler() -> Iterator[None]:
 
 @is_property(
     cause="torch.compile cannot trace the call as one graph, or the graph computes something else.",
-    fix="Do not branch on values or use numpy. A Function with a jvp needs another one without it for "
-    "torch.compiler.is_compiling().",
+    fix="Do not branch on values or use numpy, and compute the same formula while tracing.",
     is_slow=True,
     needs=("unmutated",),
     refusals=TRACING,
@@ -138,7 +137,8 @@ def graph_breaks(subject: Subject, findings: Findings) -> None:
 
 @is_property(
     cause="The compiled form of torch.func.grad computes something else.",
-    fix="First make the call compile by itself (the row compiled); then compare the gradients of each input.",
+    fix="While torch.compiler.is_compiling(), pass inputs to apply as t.view_as(t): torch may set ctx.needs_input_grad "
+    "to False by mistake.",
     is_slow=True,
     needs=("func_grad", "compiled"),
     refusals=(COMBINED_FORWARD, *TRACING),
