@@ -14,11 +14,11 @@ ROLES = {
     "activation_slope": "slope of the activation",
     "passed_back": "error passed back",
     "delta": "δ, the error",
-    "weight_slope": "z with respect to W",
+    "weight_slope": "derivative of z by W",
     "grad_weight": "gradient of the weights",
-    "bias_slope": "z with respect to b",
+    "bias_slope": "derivative of z by b",
     "grad_bias": "gradient of the bias",
-    "input_slope": "z with respect to input",
+    "input_slope": "derivative of z by a",
 }
 PER_EXAMPLE = ("loss_slope", "activation_slope", "passed_back", "delta", "weight_slope", "bias_slope")
 BIAS = {"per neuron": "one number per neuron", "shared": "one number shared by the layer", "none": "none"}
@@ -51,8 +51,8 @@ COMPARED = (
     "By hand: the backward derived in this library. Autograd: PyTorch's own backward, on the same network built from "
     "torch operations. Central differences: (J(w + h) − J(w − h)) / 2h, which needs no derivative and is accurate to "
     "about half of the digits. A dash means that no difference was computed, or that the step h crosses the kink of a "
-    "relu or step function. “Off by” is the largest difference, divided by the largest element. An ulp is a unit in the "
-    "last place, the distance to the next floating-point number."
+    "relu or step function. “Off by” is the largest difference, divided by the largest element. One ulp (unit in the "
+    "last place) is the distance to the next floating-point number."
 )
 
 
