@@ -1,4 +1,4 @@
-"""The page in a real browser: its steps, its keys, its sums, and that it asks for nothing and needs no script."""
+"""The page in a real browser: its steps, keys and sums. It loads nothing and can be read without its script."""
 
 import json
 import shutil
@@ -45,7 +45,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    """Opens a trace; at the end nothing may have been complained of, and nothing asked of the outside."""
+    """Open the page of a trace. At the end, the browser must have no error and no request to the outside."""
 
     def show(report: Trace, width: int = 1200, **options: Any) -> Any:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
@@ -61,9 +61,9 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
     yield show
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
-    assert asked
-    assert all(url.startswith((tmp_path.as_uri(), "data:")) for url in asked), asked
+    requested = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert requested
+    assert all(url.startswith((tmp_path.as_uri(), "data:")) for url in requested), requested
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
@@ -77,7 +77,7 @@ def values(driver: Any, layer: int) -> list[str]:
     return [circle.text for circle in circles]
 
 
-def test_click_through(opened: Any) -> None:
+def test_the_buttons_go_through_all_steps(opened: Any) -> None:
     report = small(steps=10)
     driver = opened(report)
     titles = [text(driver, "#where b")]
@@ -107,7 +107,7 @@ def test_click_through(opened: Any) -> None:
     assert text(driver, "#where b") == "Backward, layer 1"
 
 
-def test_the_keyboard_alone(opened: Any) -> None:
+def test_the_keyboard_reaches_every_step_and_neuron(opened: Any) -> None:
     report = small(steps=10)
     driver = opened(report)
     body = driver.find_element(By.TAG_NAME, "body")
@@ -123,15 +123,15 @@ def test_the_keyboard_alone(opened: Any) -> None:
         active = driver.switch_to.active_element
         if active.get_attribute("data-layer") == "1":
             break
-    said = text(driver, "#said")
-    assert "Layer 1, neuron 1" in said
-    assert f"= {short(float(report.layers[0].z[0, 0]))}" in said
-    assert short(float(report.layers[0].delta[0, 0])) in said
+    panel = text(driver, "#panel")
+    assert "Layer 1, neuron 1" in panel
+    assert f"= {short(float(report.layers[0].z[0, 0]))}" in panel
+    assert short(float(report.layers[0].delta[0, 0])) in panel
     assert "δ = " in active.get_attribute("aria-label")
-    assert driver.find_element(By.ID, "said").get_attribute("aria-live") == "polite"
+    assert driver.find_element(By.ID, "panel").get_attribute("aria-live") == "polite"
 
 
-def test_the_other_example(opened: Any) -> None:
+def test_the_radio_buttons_choose_the_example(opened: Any) -> None:
     report = small(steps=10)
     driver = opened(report)
     driver.find_element(By.ID, "next").click()
@@ -141,7 +141,7 @@ def test_the_other_example(opened: Any) -> None:
     assert [part.is_displayed() for part in shown] == [False, True]
 
 
-def test_the_slider_moves_loss_and_boundary(opened: Any) -> None:
+def test_the_slider_moves_the_loss_and_the_boundary(opened: Any) -> None:
     report = small(steps=200, lr=1.0)
     assert report.descent is not None
     driver = opened(report)
@@ -151,37 +151,37 @@ def test_the_slider_moves_loss_and_boundary(opened: Any) -> None:
     assert text(driver, "#when") == f"step 0, loss {short(report.value)}"
     assert slider.get_attribute("aria-valuetext") == text(driver, "#when")
     assert driver.find_element(By.ID, "surface").get_attribute("innerHTML") != after
-    assert text(driver, "#where b") == "The input"  # the keys of the slider are its own
+    assert text(driver, "#where b") == "The input"  # the slider keeps its keys to itself
     slider.send_keys(Keys.END)
     assert text(driver, "#when") == f"step 200, loss {short(report.descent.losses[-1])}"
 
 
 @pytest.mark.parametrize("width", [360, 768, 1400])
-def test_nothing_scrolls_sideways(opened: Any, width: int) -> None:
+def test_the_page_does_not_scroll_sideways(opened: Any, width: int) -> None:
     wide = trace(torchnn.MLP([30, 40, 40, 1]), torch.randn(3, 30), torch.ones(3), max_differences=1, steps=2)
     for report in (small(steps=5), wide):
         driver = opened(report, width)
         assert driver.execute_script("return document.documentElement.scrollWidth") <= width
 
 
-def test_it_can_be_read_without_its_script(opened: Any, browser: Any) -> None:
+def test_the_page_can_be_read_without_its_script(opened: Any, browser: Any) -> None:
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     report = small(steps=10)
     driver = opened(report)
     seen = text(driver, "body")
-    for part in ("Backward, layer 1", "Do the dimensions agree?", "Every gradient, three times", "example 2"):
+    for part in ("Backward, layer 1", "Do the shapes fit?", "Every gradient in three ways", "example 2"):
         assert part in seen
     for layer in report.layers:
         assert all(short(value) in seen for value in layer.z.flatten().tolist())
         assert all(short(value) in seen for value in layer.delta.flatten().tolist())
     assert values(driver, 1) == [tiny(value) for value in report.layers[0].a[0].tolist()]
-    assert not driver.find_element(By.ID, "next").is_displayed()  # no control that does nothing
+    assert not driver.find_element(By.ID, "next").is_displayed()  # a control that would do nothing
     assert not driver.find_element(By.ID, "time").is_displayed()
 
 
-def test_motion_is_left_out_where_it_is_not_wanted(opened: Any, browser: Any) -> None:
-    wish = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", wish)
+def test_reduced_motion_turns_transitions_off(opened: Any, browser: Any) -> None:
+    reduced = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", reduced)
     driver = opened(small(steps=5))
     style = "return getComputedStyle(document.querySelector('.neuron circle')).transitionDuration"
     assert driver.execute_script(style) in ("0s", "")

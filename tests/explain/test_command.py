@@ -1,8 +1,10 @@
-"""`torchnn explain`: what it prints and writes, and one sentence for each mistake."""
+"""`torchnn explain`: what it prints and writes, and its error messages."""
 
-import ast
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ def status(*args: str) -> int:
 
 
 def checkpoint(path: str = "model.ckpt", names_data: bool = True, **options: object) -> BinaryClassifier:
-    """A checkpoint as Lightning writes it, of a model with a fitted standardisation."""
+    """Write a checkpoint in Lightning's format, of a model with a fitted standardisation."""
     data = TabularDataModule()
     model = BinaryClassifier(30, hidden_sizes=[5, 4], **options)  # type: ignore[arg-type]
     model.preprocess.fit(data.training_features())
@@ -42,12 +44,12 @@ def checkpoint(path: str = "model.ckpt", names_data: bool = True, **options: obj
     return model
 
 
-def test_the_small_example(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_checkpoint_it_explains_a_small_network(capsys: pytest.CaptureFixture[str]) -> None:
     assert status() == 0
     out = capsys.readouterr().out
-    assert "A 2-3-1 network, sigmoid, binary cross-entropy, on 2 examples" in out
+    assert "A 2-3-1 network (activation: sigmoid; loss: binary cross-entropy) on 2 examples" in out
     assert "0.8·0.5 + (−0.5)·(−1) + 0.1" in out
-    assert "All agree" in out
+    assert "All gradients agree" in out
     assert "0.200304251960" in out  # ∂J/∂W[2] 1,1
     assert max(map(len, out.splitlines())) <= 120
 
@@ -71,13 +73,13 @@ def test_a_trained_model_on_rows_of_its_data(capsys: pytest.CaptureFixture[str])
     assert "malignant" in plain["about"]
 
 
-def test_squared_error_and_a_page_at_a_layer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_replaces_an_earlier_page(capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(loss="mse", output_activation="identity")
     args = ("--ckpt_path", "model.ckpt", "--layer", "2", "--max-width", "3", "--html", "page.html")
     assert status(*args) == 0
     assert "wrote page.html" in capsys.readouterr().err
     assert "squared error" in Path("page.html").read_text()
-    assert status(*args) == 0  # an earlier page is replaced
+    assert status(*args) == 0
     streams = capsys.readouterr()
     assert "replaced page.html" in streams.err
     assert streams.out == ""
@@ -88,7 +90,9 @@ def test_a_checkpoint_that_does_not_name_its_data(capsys: pytest.CaptureFixture[
     assert "does not name the data" in refused(["explain", "--ckpt_path", "model.ckpt"], capsys)
 
 
-def test_status_1_if_a_gradient_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_status_is_1_if_a_gradient_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     right = ACTIVATIONS["sigmoid"]
     monkeypatch.setitem(ACTIVATIONS, "sigmoid", right._replace(backward=lambda g, a: g))
     assert status() == 1
@@ -98,26 +102,26 @@ def test_status_1_if_a_gradient_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (("--row", "3"), "--row belongs to a trained model"),
-        (("--data.path", "a.csv"), "--data.path belongs to a trained model"),
-        (("--ckpt_path", "gone.ckpt"), "gone.ckpt does not exist"),
+        (("--row", "3"), "--row needs a trained model"),
+        (("--data.path", "a.csv"), "--data.path needs a trained model"),
+        (("--ckpt_path", "gone.ckpt"), "gone.ckpt"),
         (("--ckpt_path", "best"), "no run in"),
         (("--ckpt_path", "notes.txt"), "is another kind of file"),
-        (("--ckpt_path", "model.ckpt", "--row", "569"), "--row 569 is not there: the data has rows 0 to 568"),
+        (("--ckpt_path", "model.ckpt", "--row", "569"), "the data has rows 0 to 568"),
         (("--ckpt_path", "model.ckpt", "--row", "-1"), "--row"),
-        (("--ckpt_path", "model.ckpt", "--row", "x"), "'x' names no rows"),
-        (("--layer", "3"), "--layer 3 is not there: the network has layers 1 to 2"),
-        (("--layer", "0"), "--layer 0 is not there"),
-        (("--max-width", "0"), "'0' is no width"),
+        (("--ckpt_path", "model.ckpt", "--row", "x"), "'x' is not a list of rows"),
+        (("--layer", "3"), "--layer 3 does not exist: the network has layers 1 to 2"),
+        (("--layer", "0"), "--layer 0 does not exist"),
+        (("--max-width", "0"), "'0' is not a width"),
         (("--lr", "-1"), "lr is -1"),
         (("--lr", "nan"), "lr is nan"),
-        (("--html", "notes.txt"), "notes.txt is there and is no page of torchnn explain"),
+        (("--html", "notes.txt"), "notes.txt exists and is not a page of torchnn explain"),
         (("--html", "."), "is a folder"),
-        (("--html", "nowhere/page.html"), "there is no folder nowhere"),
+        (("--html", "nowhere/page.html"), "the folder nowhere does not exist"),
         (("--widht", "3"), "did you mean --max-width?"),
     ],
 )
-def test_a_mistake_is_answered_in_one_sentence(
+def test_a_wrong_argument_is_reported_in_one_sentence(
     args: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("notes.txt").write_text("mine")
@@ -126,14 +130,17 @@ def test_a_mistake_is_answered_in_one_sentence(
     assert Path("notes.txt").read_text() == "mine"
 
 
-def test_a_page_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def full_disk(self: Path, *args: object, **options: object) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full_disk(file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     assert "--html page.html cannot be written (No space left on device)" in refused(
         ["explain", "--html", "page.html"], capsys
     )
+    assert list(Path().iterdir()) == []
 
 
 def test_an_interruption_leaves_no_traceback(
@@ -147,25 +154,47 @@ def test_an_interruption_leaves_no_traceback(
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_help_mentions_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_torchnn_mentions_explain(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "torchnn explain" in " ".join(capsys.readouterr().out.split())
 
 
-def test_the_small_example_does_not_need_lightning() -> None:
-    """What the command imports before it is asked for a checkpoint; `explain` itself is kept from it by the house."""
-    tree = ast.parse(Path(cli_explain.__file__).read_text())
-    modules = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
-    assert {module for module in modules if module and module.startswith("torchnn")} == {
-        *("torchnn.console", "torchnn.explain", "torchnn.explain.example"),
-        *("torchnn.explain.render.page", "torchnn.explain.render.terminal"),
-    }
+WITHOUT_THE_EXTRAS = """
+import sys
+
+hidden = dict.fromkeys(["rich", "jinja2", "markupsafe", "contourpy"])
+sys.modules.update(hidden)  # an import of these now fails
+import torch
+import torchnn
+from torchnn.cli import main
+from torchnn.explain import trace
+
+assert trace(torchnn.MLP([2, 1]), torch.ones(2), torch.ones(1)).agrees
+try:
+    main(["explain"])
+except SystemExit as stop:
+    assert stop.code == 2
+for name in hidden:
+    del sys.modules[name]
+try:
+    main(["explain"])
+except SystemExit as stop:
+    assert stop.code == 0
+assert "lightning" not in sys.modules
+"""
 
 
-def test_the_readme_shows_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (excerpt,) = re.findall(r"```\n(∂𝓛/∂W\[1\] = .*?)```", readme, flags=re.DOTALL)
+def test_trace_needs_only_torch_and_the_small_network_does_not_need_lightning() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_THE_EXTRAS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "pip install 'torchnn[explain]'" in done.stderr
+    assert "All gradients agree" in done.stdout
+
+
+def test_the_docs_quote_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
+    (excerpt,) = re.findall(r"```\n(∂𝓛/∂W\[1\] = .*?)```", docs, flags=re.DOTALL)
     assert status() == 0
     printed = {line.rstrip() for line in capsys.readouterr().out.splitlines()}
     assert set(excerpt.splitlines()) <= printed

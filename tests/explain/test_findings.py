@@ -1,4 +1,4 @@
-"""Each warning when it should come, and only then."""
+"""Each warning appears when it should, and only then."""
 
 import pytest
 import torch
@@ -25,28 +25,28 @@ def batch(rows: int, columns: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
-def test_a_healthy_network_has_none(activation: str) -> None:
+def test_a_healthy_network_has_no_warnings(activation: str) -> None:
     assert kinds(trace(layers(4, 5, 1, activation=activation), *batch(20, 4))) == []
 
 
-def test_saturated_neurons() -> None:
+def test_a_neuron_saturated_on_all_examples_is_a_warning() -> None:
     model = layers(4, 5, 1)
     with torch.no_grad():
         dense(model, 0).bias[2] = 40.0
     report = trace(model, *batch(6, 4))
     assert kinds(report) == [("saturated", 1)]
     assert report.findings[0].neurons == (3,)
-    assert "neuron 3 of layer 1 is saturated on all 6 examples" in report.findings[0].sentence
+    assert "Neuron 3 of layer 1 is saturated on all 6 examples" in report.findings[0].sentence
 
 
-def test_a_neuron_saturated_on_some_examples_only_is_no_warning() -> None:
+def test_the_saturated_share_counts_examples() -> None:
     a = torch.tensor([[0.999, 0.5], [0.5, 0.5]])
     assert saturated_share(a, "sigmoid").tolist() == [0.5, 0.0]
     assert saturated_share(torch.tensor([[0.999, 0.9]]), "tanh").tolist() == [1.0, 0.0]
     assert saturated_share(torch.tensor([[0.0, 9.0]]), "relu").tolist() == [0.0, 0.0]
 
 
-def test_dead_relus_but_not_of_one_example() -> None:
+def test_a_dead_relu_is_a_warning_only_with_several_examples() -> None:
     model = layers(4, 5, 1, activation="relu")
     with torch.no_grad():
         dense(model, 0).bias[[0, 4]] = -50.0
@@ -58,8 +58,8 @@ def test_dead_relus_but_not_of_one_example() -> None:
     assert dead(torch.zeros(3, 1), "sigmoid").tolist() == [False]
 
 
-def test_gradients_that_vanish_and_those_that_do_not() -> None:
-    """4 × Xavier keeps the first of eight layers above a thousandth of the last, torch's default does not."""
+def test_vanishing_gradients_depend_on_the_initialisation() -> None:
+    """Xavier times 4 keeps the first of eight gradients above a thousandth of the last. torch's default does not."""
     model = layers(*[8] * 8, 1)
     x, y = batch(20, 8)
     assert "vanishing" not in dict(kinds(trace(model, x, y, max_differences=1)))
@@ -69,7 +69,7 @@ def test_gradients_that_vanish_and_those_that_do_not() -> None:
     assert ("vanishing", 7) not in kinds(report)
 
 
-def test_gradients_that_explode() -> None:
+def test_exploding_gradients() -> None:
     model = layers(4, 6, 6, 1, activation="identity")
     with torch.no_grad():
         dense(model, 2).weight.mul_(5e3)
@@ -80,7 +80,7 @@ def test_gradients_that_explode() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "z"), [(torch.float32, 20.0), (torch.float64, 40.0)])
-def test_a_saturated_loss_and_what_autograd_gets(dtype: torch.dtype, z: float) -> None:
+def test_a_saturated_loss_is_a_warning_with_the_delta_of_autograd(dtype: torch.dtype, z: float) -> None:
     linear = nn.Linear(1, 1, dtype=dtype)
     model = nn.Sequential(linear, nn.Sigmoid())
     with torch.no_grad():
@@ -88,14 +88,14 @@ def test_a_saturated_loss_and_what_autograd_gets(dtype: torch.dtype, z: float) -
         linear.bias.fill_(0)
     wrong = trace(model, torch.ones(1), torch.zeros(1))
     assert ("saturated_loss", 1) in kinds(wrong)
-    assert "autograd δ = 0 where a − y is 1" in wrong.findings[0].sentence
+    assert "autograd computes δ = 0, but a − y is 1" in wrong.findings[0].sentence
     assert float(wrong.layers[0].grad_weight.by_hand) == pytest.approx(1)
     assert wrong.agrees
     right = trace(model, torch.ones(1), torch.ones(1))
     assert ("saturated_loss", 1) not in kinds(right)
 
 
-def test_float64_keeps_at_20_what_float32_loses() -> None:
+def test_float32_loses_an_error_that_float64_keeps() -> None:
     z, y = torch.tensor([[20.0]]), torch.tensor([[0.0]])
     assert lost_errors(z, y, torch.ones(1, 1)).item()
     assert not lost_errors(z.double(), y, torch.ones(1, 1).double()).item()

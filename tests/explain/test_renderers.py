@@ -1,4 +1,4 @@
-"""The terminal and the page show the numbers of the trace, whatever they are; names stay text and never become code."""
+"""The terminal and the page show every number of the trace, and names of columns never become markup."""
 
 import re
 from html.parser import HTMLParser
@@ -49,7 +49,7 @@ def without_script(text: str) -> str:
 
 
 def numbers_of(report: Trace) -> set[str]:
-    """Every number of a small trace as it should be written."""
+    """Every number of a small trace as it should appear."""
     shown = {short(value) for value in (report.value, report.value_after)}
     for layer in report.layers:
         tensors = [layer.z, layer.a, layer.delta, layer.slope, layer.weight, layer.new_weight]
@@ -77,23 +77,24 @@ def test_a_wrong_backward_is_shown_as_wrong(form: object, monkeypatch: pytest.Mo
     monkeypatch.setitem(ACTIVATIONS, "sigmoid", right._replace(backward=lambda g, a: g * a))
     text = without_script(form(small()))
     assert text.count("✗ differ") >= 2
-    assert "They do not agree: W[1], b[1]." in text
+    assert "These gradients differ: W[1], b[1]." in text
 
 
 @pytest.mark.parametrize("form", [terminal, page])
-def test_the_story_is_told(form: object) -> None:
+def test_the_explanation_covers_every_part_of_the_derivation(form: object) -> None:
     assert callable(form)
     text = without_script(form(trace(network(outputs=2), *data(outputs=2))))
-    assert "(2 × 1) and (2 × 2) cannot be multiplied; δ[2] has to be 2 × 1" in text
+    assert "(2 × 1) and (2 × 2) cannot be multiplied, and δ[2] must be 2 × 1" in text
     assert "can be multiplied only because layer 3 has one neuron" in without_script(form(trace(network(), *data())))
     for part in ("slope of the loss", "cancel", "gradient descent", "central differences", "m = 5 examples"):
         assert part in text
 
 
-def test_a_wide_layer_is_cut_and_says_so() -> None:
+def test_a_wide_layer_is_cut_and_the_rest_is_counted() -> None:
     report = trace(torchnn.MLP([30, 20, 1]), torch.randn(30), torch.ones(1), max_differences=4)
     text = terminal(report, max_width=4)
     assert "… 26 more" in text
+    assert "(26 more terms: " in text
     assert "… 16 more neurons" in text
     assert short(float(report.layers[0].z[0, 3])) in text
     web = without_script(page(report, max_width=4))
@@ -101,7 +102,7 @@ def test_a_wide_layer_is_cut_and_says_so() -> None:
     assert len(Elements(web).values("data-neuron")) == 4 + 4 + 1 + 1  # the last is the target
 
 
-def test_one_layer_alone() -> None:
+def test_a_chosen_layer_is_shown_or_opened_alone() -> None:
     text = terminal(small(), layer=2)
     assert "Layer 2 backward" in text
     assert "Layer 1" not in text
@@ -112,7 +113,7 @@ def test_one_layer_alone() -> None:
     ]
 
 
-def test_names_of_columns_are_text_and_nothing_else() -> None:
+def test_names_of_columns_never_become_markup() -> None:
     evil = "</script><img src=//x onerror=alert(1)>'\"&"
     report = small(columns=[evil, "[bold red]b"], about=evil, steps=3)
     text = page(report)
@@ -125,7 +126,7 @@ def test_names_of_columns_are_text_and_nothing_else() -> None:
     assert evil in terminal(report)
 
 
-def test_the_page_asks_for_nothing_outside() -> None:
+def test_the_page_loads_nothing_from_outside() -> None:
     text = page(small(steps=20))
     elements = Elements(text)
     assert text.index(GENERATOR) < 1024
@@ -137,7 +138,7 @@ def test_the_page_asks_for_nothing_outside() -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_formulas_network_and_boundary_stand_in_the_static_page() -> None:
+def test_the_page_contains_formulas_network_and_boundary_without_its_script() -> None:
     report = small(steps=20)
     text = without_script(page(report))
     tags = [tag for tag, _ in Elements(text).tags]
@@ -151,17 +152,17 @@ def test_formulas_network_and_boundary_stand_in_the_static_page() -> None:
     assert '<div class="controls" hidden>' in text
 
 
-def test_a_page_of_wide_layers_is_below_two_megabytes() -> None:
+def test_the_page_of_wide_layers_is_smaller_than_two_megabytes() -> None:
     report = trace(torchnn.MLP([300, 300, 300, 1]), torch.randn(6, 300), torch.ones(6), max_differences=1, steps=2)
     for width in (8, 24):
         assert len(page(report, max_width=width).encode()) < 2_000_000
 
 
-def test_the_loss_may_become_infinite() -> None:
+def test_an_infinite_loss_is_shown() -> None:
     report = trace(
         torchnn.MLP([2, 3, 1], "relu", "identity"), torch.ones(2), torch.ones(1), loss="mse", lr=1e9, steps=30
     )
     text = page(report)
-    assert "'nan'" not in text
+    assert '"nan"' not in text
     assert "Infinity" not in text
-    assert "the step was too long" in terminal(report)
+    assert "use a smaller η" in terminal(report)

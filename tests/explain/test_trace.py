@@ -1,4 +1,4 @@
-"""The trace is autograd's, in every network that can be explained; a wrong backward shows."""
+"""The trace agrees with autograd for every network that can be explained, and shows a wrong backward."""
 
 import json
 import math
@@ -18,14 +18,14 @@ from torchnn.ops.activation import ACTIVATIONS
 
 
 def autograd(model: torchnn.MLP, x: Tensor, y: Tensor, loss: str, p: float | None = None) -> tuple[float, list[Tensor]]:
-    """J and the gradient of every parameter, from torch's own modules; that of a shared bias summed."""
-    twin = in_torch(model)
-    a = twin(x)
+    """J and the gradient of every parameter from torch's own modules. The gradient of a shared bias is summed."""
+    reference = in_torch(model)
+    a = reference(x)
     if loss == "mse":
         value = F.mse_loss(a, y)
     else:
         value = -((1 if p is None else p) * y * a.log() + (1 - y) * (1 - a).log()).mean()
-    gradients = torch.autograd.grad(value, list(twin.parameters()), allow_unused=True, materialize_grads=True)
+    gradients = torch.autograd.grad(value, list(reference.parameters()), allow_unused=True, materialize_grads=True)
     ours = list(model.parameters())
     return value.item(), [g.sum_to_size(own.shape) for g, own in zip(gradients, ours, strict=True)]
 
@@ -38,7 +38,7 @@ def gradients_of(report: Trace) -> list[Tensor]:
 @pytest.mark.parametrize("activation", ["identity", "sigmoid", "tanh", "relu"])
 @pytest.mark.parametrize(("loss", "output"), [("binary_cross_entropy", "sigmoid"), ("mse", "tanh"), ("mse", "relu")])
 @pytest.mark.parametrize(("rows", "outputs"), [(1, 1), (5, 2)])
-def test_every_gradient_is_autograds(
+def test_every_gradient_equals_autograd(
     activation: str, bias: Any, loss: str, output: str, rows: int, outputs: int
 ) -> None:
     model, (x, y) = network(activation, output, bias, outputs), data(rows, outputs)
@@ -52,7 +52,7 @@ def test_every_gradient_is_autograds(
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "relu"])
-def test_a_positive_weight_and_probabilities_that_are_no_sigmoid(output: str) -> None:
+def test_a_positive_weight_with_and_without_a_last_sigmoid(output: str) -> None:
     model, (x, y) = network("sigmoid", output), data()
     if output == "relu":
         with torch.no_grad():
@@ -68,7 +68,7 @@ def test_a_positive_weight_and_probabilities_that_are_no_sigmoid(output: str) ->
     assert math.isfinite(report.value_after) == (output == "sigmoid")  # the step leaves [0, 1]
 
 
-def test_the_step_passes_nothing_back() -> None:
+def test_a_step_function_passes_no_error_back() -> None:
     report = trace(network("step"), *data())
     assert float(report.layers[0].grad_weight.by_hand.abs().max()) == 0
     assert report.agrees
@@ -94,7 +94,7 @@ def test_the_factors_multiply_to_delta_and_delta_to_the_gradients() -> None:
         torch.testing.assert_close(layer.grad_weight.by_hand, layer.delta.T @ layer.a_before / len(x))
 
 
-def test_shapes_are_those_of_one_example_and_the_naive_product_does_not_fit() -> None:
+def test_shapes_are_those_of_one_example_and_do_not_fit_in_the_order_of_the_chain_rule() -> None:
     wide, narrow = trace(network(outputs=2), *data(outputs=2)), trace(network(), *data())
     first = {one.role: one.shape for one in wide.layers[0].factors}
     assert first == {
@@ -109,7 +109,7 @@ def test_shapes_are_those_of_one_example_and_the_naive_product_does_not_fit() ->
     assert wide.layers[-1].dimension_check is None
 
 
-def test_one_step_is_torchs_sgd_and_many_steps_are_many() -> None:
+def test_steps_of_gradient_descent_equal_torch_sgd() -> None:
     model, (x, y) = network(), data()
     report = trace(model, x, y, lr=0.3, steps=20)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.3)
@@ -127,7 +127,7 @@ def test_one_step_is_torchs_sgd_and_many_steps_are_many() -> None:
     assert report.descent.losses[:-1] == pytest.approx(losses, rel=1e-10)
     assert report.descent.frames[0].step == 0
     assert report.descent.frames[-1].step == 20
-    assert report.descent.frames[0].surface is None  # of three inputs nothing is drawn
+    assert report.descent.frames[0].surface is None  # three inputs
 
 
 def test_the_surface_is_the_output_over_two_inputs() -> None:
@@ -146,10 +146,10 @@ def test_the_surface_is_the_output_over_two_inputs() -> None:
 
 
 @pytest.mark.parametrize("kind", ["backward", "no slope"])
-def test_a_wrong_backward_disagrees(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_backward_does_not_agree(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right = ACTIVATIONS["sigmoid"]
     wrong = {
-        "backward": lambda g, a: right.backward(g, a) * (1 + 1e-6),  # which gradcheck would let through
+        "backward": lambda g, a: right.backward(g, a) * (1 + 1e-6),  # gradcheck would accept it
         "no slope": lambda g, a: g,
     }[kind]
     monkeypatch.setitem(ACTIVATIONS, "sigmoid", right._replace(backward=wrong))
@@ -159,24 +159,24 @@ def test_a_wrong_backward_disagrees(kind: str, monkeypatch: pytest.MonkeyPatch) 
     assert float(report.layers[0].grad_weight.ulp.min()) > 1e6
 
 
-def test_a_sequential_is_explained_as_the_mlp_is() -> None:
+def test_a_sequential_has_the_same_trace_as_the_mlp() -> None:
     model, (x, y) = network("relu"), data()
-    twin = in_torch(model)
-    nested = nn.Sequential(twin[0], twin[1], twin[2:])
+    sequential = in_torch(model)
+    nested = nn.Sequential(sequential[0], sequential[1], sequential[2:])
     ours = nn.Sequential(torchnn.Dense(3, 4), torchnn.ReLU(), torchnn.MLP([4, 2, 1], "relu")).double()
     joined = torchnn.convert(in_torch(model), join=True)
-    values = [trace(one, x, y).value for one in (model, twin, nested, joined)]
+    values = [trace(one, x, y).value for one in (model, sequential, nested, joined)]
     assert values == pytest.approx([values[0]] * 4, rel=1e-13)
     assert [layer.activation for layer in trace(ours, x, y).layers] == ["relu", "relu", "sigmoid"]
 
 
-def test_logits_with_their_loss() -> None:
+def test_logits_and_their_loss_give_the_same_value() -> None:
     model, (x, y) = network(), data()
     logits = in_torch(model)[:-1]
     assert trace(logits, x, y, loss="binary_cross_entropy_with_logits").value == trace(model, x, y).value
 
 
-def test_the_model_is_left_as_it_is() -> None:
+def test_the_model_does_not_change() -> None:
     model, (x, y) = network(), data()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     report = trace(model, x, y, steps=2)
@@ -186,14 +186,14 @@ def test_the_model_is_left_as_it_is() -> None:
     assert report.layers[0].weight.data_ptr() != dense(model, 0).weight.data_ptr()
 
 
-def test_float32_if_it_is_asked_for() -> None:
+def test_dtype_float32() -> None:
     report = trace(network(), *data(), dtype=torch.float32)
     assert report.dtype == "float32"
     assert report.layers[0].z.dtype == torch.float32
     assert report.agrees
 
 
-def test_differences_are_taken_of_the_first_elements_only() -> None:
+def test_differences_are_computed_for_the_first_elements_only() -> None:
     report = trace(torchnn.MLP([30, 20, 1]), torch.randn(30), torch.ones(1), max_differences=16)
     done = ~report.layers[0].grad_weight.differences.isnan()
     assert done[:4, :4].all()
@@ -201,8 +201,8 @@ def test_differences_are_taken_of_the_first_elements_only() -> None:
     assert report.agrees
 
 
-def test_no_difference_is_taken_across_a_kink() -> None:
-    """At z = 0 exactly the derivative of relu is 0 by agreement, and no difference can say so."""
+def test_no_difference_is_computed_across_a_kink() -> None:
+    """At z = 0 the derivative of relu is 0 by convention, which no difference can confirm."""
     model = torchnn.MLP([2, 3, 1], "relu", dtype=torch.float64)  # its biases are 0
     report = trace(model, torch.zeros(2), torch.ones(1))
     bias = report.layers[0].grad_bias
@@ -213,13 +213,13 @@ def test_no_difference_is_taken_across_a_kink() -> None:
     assert not report.layers[0].grad_weight.differences.isnan().any()
 
 
-def test_the_example_of_the_docs_runs() -> None:
+def test_the_example_in_the_docs_runs() -> None:
     docs = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", docs, flags=re.DOTALL)
     exec(compile(example, "explain.md", "exec"), {"__name__": "docs"})
 
 
-def test_the_trace_as_json() -> None:
+def test_to_dict_is_valid_json() -> None:
     report = trace(network(), *data(), columns=["age", "height", "<b>"], max_differences=4, about="a test")
     plain = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert plain["value"] == report.value
@@ -231,7 +231,7 @@ def test_the_trace_as_json() -> None:
     assert plain["agrees"] is True
 
 
-def test_a_sum_is_written_out_with_what_is_left_out() -> None:
+def test_a_sum_written_out_adds_up() -> None:
     report = trace(network(), *data())
     layer = report.layers[0]
     written = layer.forward_sum(1, 2, max_terms=2)
@@ -269,19 +269,22 @@ def not_finite() -> torchnn.MLP:
         (nn.Sequential(nn.Sequential(nn.Linear(3, 3), nn.GELU())), r"layer 0.1 \(GELU\)"),
         (nn.LSTM(3, 1), "LSTM cannot be explained"),
         (nn.Sequential(Own(3, 1)), r"layer 0 \(Own\)"),
-        (nn.Sequential(nn.Sigmoid(), nn.Linear(3, 1)), r"layer 0 \(Sigmoid\) has no linear layer before it"),
-        (nn.Sequential(nn.Linear(3, 1), nn.Tanh(), nn.Sigmoid()), r"layer 2 \(Sigmoid\) has no linear"),
+        (nn.Sequential(nn.Sigmoid(), nn.Linear(3, 1)), r"layer 0 \(Sigmoid\) does not follow a linear layer"),
+        (nn.Sequential(nn.Linear(3, 1), nn.Tanh(), nn.Sigmoid()), r"layer 2 \(Sigmoid\) does not follow"),
         (nn.Sequential(nn.Linear(3, 1), torchnn.Step(0.5)), "has a threshold"),
-        (nn.Sequential(nn.Linear(3, 4), nn.Linear(5, 1), nn.Sigmoid()), "layer 2 takes 5 inputs, .* 4 neurons"),
+        (
+            nn.Sequential(nn.Linear(3, 4), nn.Linear(5, 1), nn.Sigmoid()),
+            "layer 2 takes 5 inputs, but the layer before it has 4 neurons",
+        ),
         (nn.Sequential(nn.Identity()), "no layer to explain"),
         (hooked(), r"layer 0 \(Linear\) has hooks"),
-        (nn.utils.parametrizations.weight_norm(nn.Linear(3, 1)), "cannot be explained|no plain weight"),
-        (nn.Sequential(nn.Linear(3, 1, dtype=torch.complex64)), "is complex"),
-        (not_finite(), "layer 1 has weights that are no finite numbers"),
-        (nn.Sequential(nn.Linear(3, 1)), "no probability"),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(3, 1)), "cannot be explained|parametrised weight"),
+        (nn.Sequential(nn.Linear(3, 1, dtype=torch.complex64)), "has complex weights"),
+        (not_finite(), "layer 1 has weights that are infinite or NaN"),
+        (nn.Sequential(nn.Linear(3, 1)), "not a probability"),
     ],
 )
-def test_what_cannot_be_explained_is_named(model: nn.Module, says: str) -> None:
+def test_the_error_names_the_layer_that_cannot_be_explained(model: nn.Module, says: str) -> None:
     with torch.no_grad():
         if isinstance(model, nn.Sequential) and len(model) == 1 and type(model[0]) is nn.Linear:
             model[0].bias.fill_(9)
@@ -293,14 +296,14 @@ def test_what_cannot_be_explained_is_named(model: nn.Module, says: str) -> None:
     ("options", "says"),
     [
         ({"x": torch.ones(2, 4)}, r"x has shape \(2, 4\): give \(m, 3\)"),
-        ({"x": torch.ones(0, 3)}, "one example or more"),
+        ({"x": torch.ones(0, 3)}, "at least one example"),
         ({"y": torch.ones(3)}, r"y has shape \(3,\): give \(5, 1\)"),
         ({"y": torch.full((5, 1), 1.5)}, r"outside \[0, 1\]"),
-        ({"x": torch.full((5, 3), math.inf)}, "x holds values that are no finite"),
-        ({"columns": ["a"]}, "1 columns for 3 inputs"),
+        ({"x": torch.full((5, 3), math.inf)}, "x contains infinite or NaN values"),
+        ({"columns": ["a"]}, "there are 1 columns for 3 inputs"),
         ({"loss": "hinge"}, "unknown loss 'hinge'"),
-        ({"loss": "mse", "pos_weight": 2.0}, "pos_weight belongs to"),
-        ({"loss": "binary_cross_entropy_with_logits"}, "wants logits, but the network ends with sigmoid"),
+        ({"loss": "mse", "pos_weight": 2.0}, "pos_weight works with binary_cross_entropy only"),
+        ({"loss": "binary_cross_entropy_with_logits"}, "needs logits, but the network ends with sigmoid"),
         ({"lr": 0.0}, "lr is 0"),
         ({"pos_weight": math.inf}, "pos_weight is inf"),
         ({"steps": -1}, "steps is -1"),
@@ -308,7 +311,7 @@ def test_what_cannot_be_explained_is_named(model: nn.Module, says: str) -> None:
         ({"dtype": torch.float16}, "dtype is torch.float16"),
     ],
 )
-def test_wrong_arguments_are_named(options: dict[str, Any], says: str) -> None:
+def test_the_error_names_the_wrong_argument(options: dict[str, Any], says: str) -> None:
     x, y = data()
     given: dict[str, Any] = {"x": x, "y": y, **options}
     with pytest.raises(ValueError, match=says):

@@ -79,8 +79,8 @@ def stuck_neurons(layer: LayerTrace) -> list[Finding]:
     dead_relus = numbers(dead(layer.a, layer.activation)) if examples > 1 else ()
     if dead_relus:
         sentence = (
-            f"{named(dead_relus)} of layer {layer.number} {is_or_are(dead_relus)} 0 {everywhere}. The gradient of a "
-            "dead ReLU is 0, so training on these examples cannot change it."
+            f"{named(dead_relus)} of layer {layer.number} {is_or_are(dead_relus)} 0 {everywhere}. A dead ReLU "
+            "passes no gradient to its weights, so these examples do not train it."
         )
         found.append(Finding(kind="dead_relu", layer=layer.number, neurons=dead_relus, sentence=sentence))
     return found

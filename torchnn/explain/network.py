@@ -108,7 +108,7 @@ def modules_in_order(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn
 
 def check_untouched(module: nn.Module, path: str) -> None:
     if not is_untouched(module):
-        raise ValueError(f"{described(path, module)} has hooks or its own forward: remove them first.")
+        raise ValueError(f"{described(path, module)} has hooks or its own forward: explain needs a plain layer.")
 
 
 def layer_of(module: nn.Module, path: str) -> Layer:

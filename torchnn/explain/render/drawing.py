@@ -117,11 +117,11 @@ class Drawing:
         return {
             "a": [self._nodes(self.values(layer), layer, examples) for layer in range(len(trace.sizes))],
             "delta": [self._nodes(record.delta, layer, examples) for layer, record in layers],
-            "signal": [
+            "forward": [
                 [self._edge_shares(record.forward_products(example), layer) for example in every]
                 for layer, record in layers
             ],
-            "blame": [
+            "backward": [
                 [self._edge_shares(record.backward_products(example), layer) for example in every]
                 for layer, record in layers
             ],

@@ -9,13 +9,13 @@ MINUS = "−"
 
 
 def short(value: float) -> str:
-    """Four decimals, or three digits and a power of ten where those would say nothing.
+    """Four decimals, or scientific notation for very small and very large numbers.
 
     >>> short(0.5), short(-0.25), short(1.5e-7), short(12345.6)
     ('0.5', '−0.25', '1.5e−7', '1.235e4')
     """
     if not math.isfinite(value):
-        return {math.inf: "∞", -math.inf: f"{MINUS}∞"}.get(value, "no number")
+        return {math.inf: "∞", -math.inf: f"{MINUS}∞"}.get(value, "NaN")
     if value == 0:
         return "0"
     if 1e-3 <= abs(value) < 1e4:
@@ -24,7 +24,7 @@ def short(value: float) -> str:
 
 
 def tiny(value: float) -> str:
-    """Two decimals, for the inside of a circle or a cell.
+    """At most two decimals, for the inside of a circle or a cell.
 
     >>> tiny(0.68469), tiny(-12.3), tiny(0.000123)
     ('0.68', '−12.3', '1e−4')
@@ -37,7 +37,7 @@ def tiny(value: float) -> str:
 
 
 def full(value: float) -> str:
-    """Twelve digits, so that two numbers can be compared; a dash where there is none."""
+    """Twelve digits, enough to compare two numbers. A dash for NaN."""
     if math.isnan(value):
         return "–"
     if not math.isfinite(value) or value == 0:
@@ -48,14 +48,14 @@ def full(value: float) -> str:
 
 
 def scientific(value: float, decimals: int, trim: bool = True) -> str:
-    """A number as 1.5e−7."""
+    """A number in scientific notation, such as 1.5e−7."""
     digits, exponent = f"{value:.{decimals}e}".split("e")
     digits = digits.rstrip("0").rstrip(".") if trim and "." in digits else digits
     return f"{digits}e{int(exponent)}".replace("-", MINUS)
 
 
 def factor(value: float) -> str:
-    """A number inside a product: negative ones in brackets."""
+    """A number inside a product, with brackets if it is negative."""
     return f"({short(value)})" if value < 0 else short(value)
 
 
@@ -65,36 +65,36 @@ def signed(value: float) -> str:
 
 
 def units(ulp: float) -> str:
-    """A distance in units in the last place."""
+    """A difference in units in the last place."""
     if not math.isfinite(ulp):
-        return "far"
+        return "∞ ulp"
     return "exact" if ulp == 0 else f"{ulp:.0f} ulp" if ulp < 1e6 else f"{scientific(ulp, 0)} ulp"
 
 
 def relative(value: float) -> str:
-    """A relative distance, to two digits; a dash where there is none."""
+    """A relative difference with two digits. A dash for NaN."""
     if math.isnan(value):
         return "–"
-    return "0" if value == 0 else scientific(value, 1) if math.isfinite(value) else "far"
+    return scientific(value, 1) if math.isfinite(value) and value else short(value)
 
 
 def size(shape: Sequence[int]) -> str:
-    """A shape as 3 × 2."""
+    """A shape, such as 3 × 2."""
     return " × ".join(map(str, shape))
 
 
 def lines(value: Tensor) -> list[list[float]]:
-    """The rows of a matrix, or a vector as one row, as lists."""
+    """The rows of a matrix as lists. A vector is one row."""
     rows: list[list[float]] = value.reshape(-1, value.shape[-1]).tolist()
     return rows
 
 
-def bracketed(row: Sequence[float], most: int) -> str:
-    """A row of numbers, with how many more there are."""
-    shown = "  ".join(short(value) for value in row[:most])
-    return f"[ {shown}  … {len(row) - most} more ]" if len(row) > most else f"[ {shown} ]"
+def bracketed(row: Sequence[float], max_width: int) -> str:
+    """The first numbers of a row, and how many more there are."""
+    shown = "  ".join(short(value) for value in row[:max_width])
+    return f"[ {shown}  … {len(row) - max_width} more ]" if len(row) > max_width else f"[ {shown} ]"
 
 
-def more(total: int, most: int, what: str) -> str:
-    """How many are not shown, or nothing."""
-    return f"… {total - most} more {what}" if total > most else ""
+def more(total: int, shown: int, noun: str) -> str:
+    """How many are not shown, or an empty string if all are."""
+    return f"… {total - shown} more {noun}" if total > shown else ""

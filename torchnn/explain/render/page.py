@@ -55,7 +55,7 @@ environment.globals |= {
 
 
 class Step(NamedTuple):
-    """One step of the story: an input, forward, loss, backward or update phase; layer 0 stands for the whole network."""
+    """One section of the page. The phase is input, forward, loss, backward or update. Layer 0 means all layers."""
 
     title: str
     phase: str

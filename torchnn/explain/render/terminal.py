@@ -1,4 +1,4 @@
-"""An explanation in the terminal; everything it prints stands in the trace."""
+"""The explanation in the terminal. Every number that it prints is in the trace."""
 
 from collections.abc import Iterator
 
@@ -13,25 +13,24 @@ from torchnn.explain.records import Comparison, Factor, LayerTrace, Trace
 from torchnn.explain.render import words
 from torchnn.explain.render.numbers import bracketed, full, lines, more, relative, short, size, units
 
-MOST_EXAMPLES = 4
-FORMULA, NUMBER, QUIET = "bold cyan", "default", "dim"
+MAX_EXAMPLES = 4
+FORMULA, QUIET = "bold cyan", "dim"
 
 
 class Explanation:
-    """A trace as something that rich can print.
+    """A trace that rich can print.
 
     Args:
-        trace: what is explained.
+        trace: the explanation.
         max_width: how many neurons, columns and elements of a wide layer are shown.
-        layer: the only layer that is shown, or None for all.
+        layer: the only layer to show; None for all.
     """
 
     def __init__(self, trace: Trace, max_width: int = 8, layer: int | None = None) -> None:
         self.trace = trace
         self.max_width = max_width
-        self.layers = [one for one in trace.layers if layer in (None, one.number)]
-        self.is_whole = layer is None
-        self.examples = range(min(trace.num_examples, MOST_EXAMPLES))
+        self.layers = [record for record in trace.layers if layer in (None, record.number)]
+        self.examples = range(min(trace.num_examples, MAX_EXAMPLES))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from self.head()
@@ -50,10 +49,11 @@ class Explanation:
 
     def forward(self, layer: LayerTrace) -> Iterator[RenderableType]:
         yield Rule(f"Layer {layer.number} forward", align="left")
-        yield formula("   ".join(str(one) for one in (layer.forward[0], layer.forward[2], layer.forward[3])))
+        weighted_sum, of_rows, activation, definition = layer.forward
+        yield formula(f"{weighted_sum}   {activation}   {definition}")
         yield Text(words.forward_shapes(layer), style=QUIET)
         if self.trace.num_examples > 1:
-            yield Text(f"all examples at once, as rows: {layer.forward[1]}", style=QUIET)
+            yield Text(f"All examples at once, one per row: {of_rows}", style=QUIET)
         table = plain_table("example", "neuron", "weighted sum", "z", "a")
         for example in self.examples:
             for neuron in range(min(len(layer.weight), self.max_width)):
@@ -61,7 +61,7 @@ class Explanation:
                 z, a = float(layer.z[example, neuron]), float(layer.a[example, neuron])
                 table.add_row(str(example + 1), str(neuron + 1), written, short(z), short(a))
         yield table
-        yield from self.left_out(len(layer.weight))
+        yield from self.not_shown(len(layer.weight))
 
     def loss(self) -> Iterator[RenderableType]:
         trace = self.trace
@@ -70,73 +70,76 @@ class Explanation:
         table = plain_table("example", "output a", "target y", "𝓛")
         for example in self.examples:
             columns = (trace.layers[-1].a, trace.y, trace.losses)
-            table.add_row(str(example + 1), *(bracketed(of[example].tolist(), self.max_width) for of in columns))
+            table.add_row(
+                str(example + 1), *(bracketed(column[example].tolist(), self.max_width) for column in columns)
+            )
         yield table
-        yield from self.left_out(0)
-        yield Text(f"J = {short(trace.value)}, the mean", style="bold")
+        yield from self.not_shown(0)
+        yield Text(f"J = {short(trace.value)}, the mean of 𝓛", style="bold")
 
     def backward(self, layer: LayerTrace) -> Iterator[RenderableType]:
         yield Rule(f"Layer {layer.number} backward", align="left")
         yield formula(str(layer.chain))
-        table = plain_table("factor", "", "formula", "shape", "numbers, a row for each example")
+        table = plain_table("factor", "", "formula", "shape", "numbers (one row per example)")
         for factor in layer.factors:
             if factor.role == "delta":
                 yield table
                 yield from self.between(layer)
-                table = plain_table("factor", "", "formula", "shape", "numbers; of ∂𝓛/∂W and ∂𝓛/∂b the mean")
-            shown = words.ROLES[factor.role]
-            table.add_row(shown, str(factor.symbol), str(factor.formula), size(factor.shape), self.numbers(factor))
+                table = plain_table("factor", "", "formula", "shape", "numbers (∂𝓛/∂W and ∂𝓛/∂b: the mean)")
+            names = words.ROLES[factor.role], str(factor.symbol)
+            table.add_row(*names, str(factor.formula), size(factor.shape), self.numbers(factor))
         yield table
-        yield from self.left_out(len(layer.weight))
+        yield from self.not_shown(len(layer.weight))
         if self.trace.num_examples > 1:
             for line in words.vectorised(layer):
                 yield formula(line)
 
     def between(self, layer: LayerTrace) -> Iterator[RenderableType]:
-        """The cancellation of the last layer, or the product that does not fit of the others."""
+        """The cancellation in the last layer, or the product that does not fit in the other layers."""
         if layer.cancellation is not None:
-            one = layer.cancellation
-            yield Padding(formula(f"these two cancel: {one.formula}"), (0, 0, 0, 2))
-            for name, value in words.apart(layer):
-                numbers = "  ".join(bracketed(row, self.max_width) for row in lines(value)[:MOST_EXAMPLES])
-                yield Text(f"  {name:>22}  {numbers}", style=QUIET)
-        if layer.dimension_check is not None:
-            yield Padding(formula(f"naive: {words.naive(layer.dimension_check)}"), (0, 0, 0, 2))
-            verdict = Text(words.verdict(layer.dimension_check, layer.number), style=QUIET)
-            yield Padding(verdict, (0, 0, 0, 2))
+            yield Padding(formula(f"These two factors cancel: {layer.cancellation.formula}"), (0, 0, 0, 2))
+            for name, value in words.cancellation_rows(layer):
+                numbers = "  ".join(bracketed(row, self.max_width) for row in lines(value)[:MAX_EXAMPLES])
+                yield Text(f"  {name:>18}  {numbers}", style=QUIET)
+        if (check := layer.dimension_check) is not None:
+            yield Padding(formula(f"In the order of the chain rule: {words.naive_product(check)}"), (0, 0, 0, 2))
+            yield Padding(Text(words.why_not(check, layer.number), style=QUIET), (0, 0, 0, 2))
+            yield Padding(formula(f"This form fits: δ[{layer.number}] = {check.fitting}"), (0, 0, 0, 2))
 
     def numbers(self, factor: Factor) -> str:
         rows = lines(factor.value)
-        most = MOST_EXAMPLES if factor.role in words.BY_EXAMPLE else self.max_width
-        shown = [bracketed(row, self.max_width) for row in rows[:most]]
-        what = "examples" if factor.role in words.BY_EXAMPLE else "rows"
-        return "\n".join([*shown, *filter(None, [more(len(rows), most, what)])])
+        per_example = factor.role in words.PER_EXAMPLE
+        limit, noun = (MAX_EXAMPLES, "examples") if per_example else (self.max_width, "rows")
+        shown = [bracketed(row, self.max_width) for row in rows[:limit]]
+        return "\n".join([*shown, *filter(None, [more(len(rows), limit, noun)])])
 
     def gradients(self) -> Iterator[RenderableType]:
-        yield Rule("Gradients, three times", align="left")
+        yield Rule("Gradients in three ways", align="left")
         yield Text(words.COMPARED, style=QUIET)
-        table = plain_table("", "by hand", "autograd", "central differences", "hand − autograd", "")
+        table = plain_table("", "by hand", "autograd", "central differences", "by hand − autograd", "")
         for column in table.columns[1:5]:
             column.justify = "right"
         for layer in reversed(self.layers):
-            for one in layer.comparisons:
-                self.compared(table, one)
+            for comparison in layer.comparisons:
+                self.compared(table, comparison)
         yield table
-        worst = words.agreement(self.trace)
-        yield Text(worst, style="bold green" if self.trace.agrees else "bold red")
+        yield Text(words.agreement(self.trace), style="bold green" if self.trace.agrees else "bold red")
 
-    def compared(self, table: Table, one: Comparison) -> None:
-        mark = "[green]✓ agree[/]" if one.agrees else "[bold red]✗ differ[/]"
-        numeric, analytic = f"off by {relative(one.relative_differences)}", f"off by {relative(one.relative)}"
-        table.add_row(Text(one.name, style="bold"), str(one.formula), "", numeric, analytic, mark, style=QUIET)
-        shown = words.elements(one, self.max_width)
-        for name, hand, autograd, difference, ulp in shown:
-            table.add_row(f" {name}", full(hand), full(autograd), full(difference), units(ulp), "")
-        table.add_row(more(one.by_hand.numel(), len(shown), "elements"), style=QUIET, end_section=True)
+    def compared(self, table: Table, comparison: Comparison) -> None:
+        mark = "[green]✓ agree[/]" if comparison.agrees else "[bold red]✗ differ[/]"
+        errors = [f"off by {relative(error)}" for error in (comparison.relative_differences, comparison.relative)]
+        name = Text(comparison.name, style="bold")
+        table.add_row(name, str(comparison.formula), "", *errors, mark, style=QUIET)
+        shown = words.elements(comparison, self.max_width)
+        for element, *gradients, ulp in shown:
+            table.add_row(f" {element}", *map(full, gradients), units(ulp), "")
+        if rest := more(comparison.by_hand.numel(), len(shown), "elements"):
+            table.add_row(rest, style=QUIET)
+        table.add_section()
 
     def update(self) -> Iterator[RenderableType]:
         yield Rule("One step of gradient descent", align="left")
-        yield formula(f"{words.DESCENT}   η = {short(self.trace.lr)}")
+        yield formula(f"{words.GRADIENT_STEP}   η = {short(self.trace.lr)}")
         table = plain_table("", "before", "after")
         for layer in self.layers:
             pairs = [(f"W[{layer.number}]", layer.weight, layer.new_weight)]
@@ -150,17 +153,17 @@ class Explanation:
         yield Text(words.step(self.trace), style="bold")
 
     def findings(self) -> Iterator[RenderableType]:
-        yield Rule("What to know about these numbers", align="left")
+        yield Rule("Warnings", align="left")
         if not self.trace.findings:
-            yield Text(words.HEALTHY)
+            yield Text(words.NO_WARNINGS)
         for finding in self.trace.findings:
             yield Text(f"! {words.KINDS[finding.kind]}: {finding.sentence}", style="yellow")
 
-    def left_out(self, neurons: int) -> Iterator[Text]:
-        """What the tables above do not show."""
-        said = more(self.trace.num_examples, len(self.examples), "examples"), more(neurons, self.max_width, "neurons")
-        if any(said):
-            yield Text("  " + ", ".join(filter(None, said)), style=QUIET)
+    def not_shown(self, neurons: int) -> Iterator[Text]:
+        """What the table above leaves out."""
+        rest = more(self.trace.num_examples, len(self.examples), "examples"), more(neurons, self.max_width, "neurons")
+        if any(rest):
+            yield Text("  " + ", ".join(filter(None, rest)), style=QUIET)
 
 
 def formula(text: str) -> Text:

@@ -1,15 +1,14 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const one = (selector, root = document) => root.querySelector(selector);
+  const findAll = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const find = (selector, root = document) => root.querySelector(selector);
   const { steps, colours, frames } = data;
-  const last = colours.delta.length;
-  const nodes = all("g.nodes").map((group) => ({ group, neurons: all(".neuron", group) }));
-  const edges = all("g.edges").map((group) => ({ group, paths: all("path", group) }));
+  const nodes = findAll("g.nodes").map((group) => ({ group, neurons: findAll(".neuron", group) }));
+  const edges = findAll("g.edges").map((group) => ({ group, paths: findAll("path", group) }));
   const weights = edges.map(({ paths }) => paths.map((path) => [path.classList.contains("neg") ? -1 : 1, path.style.getPropertyValue("--v")]));
-  const board = one(".board"), said = one("#said");
-  let now = data.start, example = 0, pinned = null;
+  const board = find(".board"), panel = find("#panel");
+  let current = data.start, example = 0, pinned = null;
 
   const paint = (element, share) => {
     element.style.setProperty("--v", Math.abs(share));
@@ -27,64 +26,64 @@
   };
   const carriedBy = (layer, step) => {
     if (step.phase === "update") return colours.gradient[layer - 1];
-    if (step.phase === "backward" && layer >= step.layer) return colours.blame[layer - 1][example];
+    if (step.phase === "backward" && layer >= step.layer) return colours.backward[layer - 1][example];
     const reached = step.phase === "loss" || step.phase === "backward" || (step.phase === "forward" && layer <= step.layer);
-    return reached ? colours.signal[layer - 1][example] : null;
+    return reached ? colours.forward[layer - 1][example] : null;
   };
 
   const draw = () => {
-    const step = steps[now];
+    const step = steps[current];
     board.className = `board ${step.phase}`;
     nodes.forEach(({ group, neurons }, layer) => {
       const shown = shownOf(layer, step);
       const from = shown === "delta" ? colours.delta[layer - 1] : colours.a[layer];
-      one(".head", group).textContent = layer === 0 ? "input a[0]" : `${shown === "delta" ? "δ" : "a"}[${layer}]`;
+      find(".head", group).textContent = layer === 0 ? "input a[0]" : `${shown === "delta" ? "δ" : "a"}[${layer}]`;
       group.classList.toggle("empty", !shown);
       group.classList.toggle("active", step.layer === layer && step.phase !== "loss");
       neurons.forEach((neuron, i) => {
         paint(neuron, shown ? from.share[example][i] : 0);
-        one("text", neuron).textContent = shown ? from.text[example][i] : "";
+        find("text", neuron).textContent = shown ? from.text[example][i] : "";
         const label = colours.labels[example][layer][i] + (shown === "delta" ? `, δ = ${from.text[example][i]}` : "");
         neuron.setAttribute("aria-label", label);
-        one("title", neuron).textContent = label;
+        find("title", neuron).textContent = label;
       });
     });
     edges.forEach(({ group, paths }, index) => {
       const carried = carriedBy(index + 1, step);
-      const busy = step.phase === "update" || step.layer === index + 1;
-      group.classList.toggle("quiet", step.phase !== "loss" && !busy);
+      const isActive = step.phase === "update" || step.layer === index + 1;
+      group.classList.toggle("quiet", step.phase !== "loss" && !isActive);
       paths.forEach((path, i) => paint(path, carried ? carried[i] : weights[index][i][0] * weights[index][i][1]));
     });
-    all(".target").forEach((text, i) => { text.textContent = colours.y[example][i]; });
-    all("[data-example]").forEach((part) => { part.hidden = Number(part.dataset.example) !== example; });
-    all(".step").forEach((section) => section.classList.toggle("current", section.id === step.id));
-    one("#where b").textContent = step.title;
-    one("#where span").textContent = `step ${now + 1} of ${steps.length}`;
-    one("#back").disabled = now === 0;
-    one("#next").disabled = now === steps.length - 1;
-    one("#progress").value = now / (steps.length - 1);
-    tell();
+    findAll(".target").forEach((text, i) => { text.textContent = colours.y[example][i]; });
+    findAll("[data-example]").forEach((part) => { part.hidden = Number(part.dataset.example) !== example; });
+    findAll(".step").forEach((section) => section.classList.toggle("current", section.id === step.id));
+    find("#where b").textContent = step.title;
+    find("#where span").textContent = `step ${current + 1} of ${steps.length}`;
+    find("#back").disabled = current === 0;
+    find("#next").disabled = current === steps.length - 1;
+    find("#progress").value = current / (steps.length - 1);
+    showPanel();
   };
 
-  // The sums are in the page already; the panel repeats the one that is asked for.
-  const tell = () => {
-    const step = steps[now];
-    all(".chosen").forEach((element) => element.classList.remove("chosen"));
+  // The page already contains every sum. The panel repeats those of the chosen neuron.
+  const showPanel = () => {
+    const step = steps[current];
+    findAll(".chosen").forEach((element) => element.classList.remove("chosen"));
     const heading = document.createElement("h3");
-    said.replaceChildren(heading);
+    panel.replaceChildren(heading);
     if (!pinned) {
-      const said_ = { input: "the numbers", forward: "each neuron sums and activates", loss: colours.loss[example], backward: "the error comes back", update: "each weight by its gradient" };
-      heading.textContent = `${step.title}: ${said_[step.phase]}`;
+      const summary = { input: "the numbers", forward: "each neuron adds up its inputs", loss: colours.loss[example], backward: "the error is passed back", update: "every weight moves" };
+      heading.textContent = `${step.title}: ${summary[step.phase]}`;
       const hint = document.createElement("p");
       hint.className = "hint";
       hint.textContent = {
-        input: "Go on with → or the arrow keys.",
-        forward: `Lines: what each connection carries, weight times activation. Hover or focus a neuron of layer ${step.layer} to see its sum.`,
-        loss: "Output against target.",
-        backward: `Nodes: δ. Lines: what each connection carries back, weight times δ. Hover or focus a neuron of layer ${step.layer} to see its sum.`,
-        update: "Lines: ∂J/∂W, the part that η times is taken off each weight.",
+        input: "Press → for the next step.",
+        forward: `Lines: what each connection carries forward, weight times activation. Point at a neuron of layer ${step.layer}, or focus it, to see its sum.`,
+        loss: "Compare the output with the target.",
+        backward: `Nodes: δ. Lines: what each connection carries back, weight times δ. Point at a neuron of layer ${step.layer}, or focus it, to see its sum.`,
+        update: "Lines: ∂J/∂W. Gradient descent subtracts η times this number from each weight.",
       }[step.phase];
-      said.append(hint);
+      panel.append(hint);
       return;
     }
     const { layer, neuron } = pinned.dataset;
@@ -95,70 +94,70 @@
     sums.map((id) => document.getElementById(id)).filter(Boolean).forEach((sum) => {
       const copy = sum.cloneNode(true);
       copy.removeAttribute("id");
-      said.append(copy);
+      panel.append(copy);
       sum.classList.add("chosen");
     });
     if (!sums.length) {
       const line = document.createElement("p");
       line.className = "sum";
       line.textContent = colours.labels[example][layer][neuron - 1];
-      said.append(line);
+      panel.append(line);
     }
   };
 
-  const go = (to, scrolls = true) => {
+  const goTo = (to) => {
     const next = Math.max(0, Math.min(steps.length - 1, to));
-    if (next === now) return;
-    now = next;
-    const section = document.getElementById(steps[now].id);
+    if (next === current) return;
+    current = next;
+    const section = document.getElementById(steps[current].id);
     section.open = true;
     draw();
-    if (scrolls && getComputedStyle(one(".stage")).gridTemplateColumns.split(" ").length > 1) section.scrollIntoView({ block: "start" });
+    if (getComputedStyle(find(".stage")).gridTemplateColumns.split(" ").length > 1) section.scrollIntoView({ block: "start" });
   };
 
-  // What scrolls by itself can be reached by keyboard; what does not is no stop on the way.
-  const reach = () => all(".scroll, .formula").forEach((box) => {
+  // A box that scrolls can be reached by keyboard. One that does not scroll is skipped.
+  const makeFocusable = () => findAll(".scroll, .formula").forEach((box) => {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
   });
-  addEventListener("resize", reach);
-  reach();
+  addEventListener("resize", makeFocusable);
+  makeFocusable();
 
-  one(".controls").hidden = false;
-  one("#back").addEventListener("click", () => go(now - 1));
-  one("#next").addEventListener("click", () => go(now + 1));
-  all("input[name=example]").forEach((radio) => radio.addEventListener("change", () => { example = Number(radio.value); draw(); }));
+  find(".controls").hidden = false;
+  find("#back").addEventListener("click", () => goTo(current - 1));
+  find("#next").addEventListener("click", () => goTo(current + 1));
+  findAll("input[name=example]").forEach((radio) => radio.addEventListener("change", () => { example = Number(radio.value); draw(); }));
   document.addEventListener("keydown", (event) => {
     if (event.target.matches("input, select, textarea") || event.altKey || event.ctrlKey || event.metaKey) return;
-    const to = { ArrowRight: now + 1, ArrowLeft: now - 1, Home: 0, End: steps.length - 1 }[event.key];
+    const to = { ArrowRight: current + 1, ArrowLeft: current - 1, Home: 0, End: steps.length - 1 }[event.key];
     if (to === undefined || (event.target.matches(".scroll, .formula") && event.target.scrollWidth > event.target.clientWidth)) return;
     event.preventDefault();
-    go(to);
+    goTo(to);
   });
-  all(".neuron").forEach((neuron) => {
-    const choose = () => { pinned = neuron; tell(); };
-    neuron.addEventListener("mouseenter", choose);
-    neuron.addEventListener("focus", choose);
-    neuron.addEventListener("click", choose);
-    neuron.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(); } });
-    neuron.addEventListener("blur", () => { pinned = null; tell(); });
-    neuron.addEventListener("mouseleave", () => { if (document.activeElement !== neuron) { pinned = document.activeElement.matches(".neuron") ? document.activeElement : null; tell(); } });
+  findAll(".neuron").forEach((neuron) => {
+    const pin = () => { pinned = neuron; showPanel(); };
+    neuron.addEventListener("mouseenter", pin);
+    neuron.addEventListener("focus", pin);
+    neuron.addEventListener("click", pin);
+    neuron.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pin(); } });
+    neuron.addEventListener("blur", () => { pinned = null; showPanel(); });
+    neuron.addEventListener("mouseleave", () => { if (document.activeElement !== neuron) { pinned = document.activeElement.matches(".neuron") ? document.activeElement : null; showPanel(); } });
   });
 
-  const slider = one("#time");
+  const slider = find("#time");
   if (slider) {
     const show = () => {
       const frame = frames[slider.value];
       const text = `step ${frame.step}, loss ${frame.loss}`;
-      one("#when").textContent = text;
+      find("#when").textContent = text;
       slider.setAttribute("aria-valuetext", text);
-      const mark = one("#mark");
+      const mark = find("#mark");
       mark.setAttribute("cx", frame.x);
       mark.setAttribute("cy", frame.y);
-      if (frame.surface !== null) one("#surface").innerHTML = frame.surface;
+      if (frame.surface !== null) find("#surface").innerHTML = frame.surface;
     };
     let timer = 0;
-    const play = one("#play");
+    const play = find("#play");
     const stop = () => { clearInterval(timer); timer = 0; play.textContent = "▶"; play.setAttribute("aria-label", "Play the steps"); };
     play.addEventListener("click", () => {
       if (timer) { stop(); return; }
@@ -173,7 +172,7 @@
       }, 160);
     });
     slider.addEventListener("input", () => { if (timer) stop(); show(); });
-    one(".slider").hidden = false;
+    find(".slider").hidden = false;
     show();
   }
   draw();
