@@ -93,8 +93,8 @@ def test_a_checkpoint_that_does_not_describe_its_table_is_refused(
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        ("1", "new.{}: all {} rows are of class '1', so that there is nothing to tell apart: give rows of both"),
-        ("2", "target 'y' is '2': correct it, the classes of the model are '0', '1'."),
+        ("1", "new.{}: all {} rows belong to class '1', so AUROC is undefined: use rows of both"),
+        ("2", "target 'y' is '2', but the classes of the model are '0', '1': fix the value"),
     ],
 )
 @pytest.mark.parametrize(("rows", "suffix"), [(1, "csv"), (9, "csv"), (9, "parquet")])

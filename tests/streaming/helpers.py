@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import torch
 
 from torchnn.data.batches import Batch
-from torchnn.tables.columns import Column, Schema
 from torchnn.tables.parquet import ParquetFiles
-from torchnn.tables.stream import Stream, open_trained
+from torchnn.tables.schema import schema_of_numbers
+from torchnn.tables.stream import Stream, stream_for_model
 from torchnn.training import TabularDataModule
 
 
@@ -59,7 +59,7 @@ def module(path: Any, **options: Any) -> TabularDataModule:
 def numbered(folder: Path, groups: Sequence[int], name: str = "n.parquet") -> Stream:
     """A stream whose only column is the number of the row."""
     path = Path(write(folder / name, pa.table({"x": np.arange(sum(groups), dtype=np.float32)}), groups))
-    return open_trained(ParquetFiles([path], 10), Schema((Column("x", "number"),)))
+    return stream_for_model(ParquetFiles([path], 10), schema_of_numbers(["x"], "", ("0", "1")))
 
 
 def rows_of(batches: Iterable[Batch]) -> list[int]:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.streaming.helpers import mixed, module, numbered, rows_of, write
 from torchnn.data import stream_loader
 from torchnn.data.stream_loader import StreamLoader
-from torchnn.tables.faults import TableError
-from torchnn.tables.parquet import MOST_OPEN, ParquetFiles, Piece
+from torchnn.tables.errors import TableError
+from torchnn.tables.parquet import MOST_OPEN_GROUPS, ParquetFiles, Piece
 
 GROUPS = st.lists(st.integers(0, 70), min_size=1, max_size=6).filter(sum)
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -138,20 +138,20 @@ def test_a_rank_reads_its_own_rows_only(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_no_row_group_stays_open_that_others_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Any] = []
-    plain = ParquetFiles._group
+    plain = ParquetFiles._read_group
 
     def watched(self: ParquetFiles, *args: Any) -> Any:
         group = plain(self, *args)
         opened.append(weakref.ref(group))
         return group
 
-    monkeypatch.setattr(ParquetFiles, "_group", watched)
+    monkeypatch.setattr(ParquetFiles, "_read_group", watched)
     monkeypatch.setattr(stream_loader, "has_spare_core", lambda: False)
     for loader in loaders(numbered(tmp_path, [64] * 20), 3, shuffle_rows=24):
         opened.clear()
         for _ in loader:
-            assert sum(group() is not None for group in opened) <= MOST_OPEN
-        assert len(opened) > MOST_OPEN
+            assert sum(group() is not None for group in opened) <= MOST_OPEN_GROUPS
+        assert len(opened) > MOST_OPEN_GROUPS
 
 
 def test_a_sorted_table_is_mixed_further_than_the_buffer(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_sorted_table_is_mixed_further_than_the_buffer(tmp_path: Path) -> None
     first_buffer = rows_of(loader)[:160]
     assert len({row // 160 for row in first_buffer}) > 3
     pieces = loader.stream.files
-    order = pieces.order(np.ones(80, dtype=bool), np.random.default_rng(0)).tolist()
+    order = pieces.shuffled_order(np.ones(80, dtype=bool), np.random.default_rng(0)).tolist()
     assert sorted(order) == list(range(80))
     for group in range(8):
         mine = [number for number in order if number // 10 == group]
@@ -175,19 +175,19 @@ def test_reading_ahead_changes_no_row(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("ahead", "most"), [(True, 2), (False, 1)])
-def test_no_more_buffers_are_read_than_are_needed(
+def test_no_more_read_buffers_are_read_than_are_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: bool, most: int
 ) -> None:
     monkeypatch.setattr(stream_loader, "has_spare_core", lambda: ahead)
     loader, finished = loaders(numbered(tmp_path, [16] * 20), 1, shuffle_rows=32)[0], []
-    plain = loader._buffers
+    plain = loader._read_buffers
 
     def counted(number: int) -> Any:
         for rows in plain(number):
             finished.append(len(rows.row))
             yield rows
 
-    monkeypatch.setattr(loader, "_buffers", counted)
+    monkeypatch.setattr(loader, "_read_buffers", counted)
     batches = iter(loader)
     for _ in range(4):
         next(batches)
@@ -205,7 +205,7 @@ def test_a_file_that_is_replaced_during_an_epoch_is_noticed(
     batches = iter(loader)
     next(batches)
     write(tmp_path / "n.parquet", mixed(50))
-    with pytest.raises(TableError, match=r"n\.parquet changed while it was used"):
+    with pytest.raises(TableError, match=r"n\.parquet changed while it was in use"):
         list(batches)
 
 

@@ -14,8 +14,8 @@ from hypothesis.extra.numpy import arrays
 from tests.streaming.helpers import mixed, module, write
 from torchnn.data import source as source_module
 from torchnn.tables import parquet
-from torchnn.tables.faults import TableError
-from torchnn.tables.stream_parts import order_statistics
+from torchnn.tables.errors import TableError
+from torchnn.tables.split import order_statistics
 from torchnn.training import BinaryClassifier, TabularDataModule
 
 PARTS = ("train", "val", "test")
@@ -125,7 +125,7 @@ def changed(name: str, row: int, value: Any, num_rows: int = 400) -> pa.Table:
     ("name", "value", "sentence"),
     [
         ("x", float("inf"), r"t\.parquet, row 333 \(counted from 0\), column 'x': inf is not a finite number"),
-        ("y", None, r"t\.parquet, row 333 \(counted from 0\), target 'y' is missing, as in 1 of 400 rows"),
+        ("y", None, r"t\.parquet, row 333 \(counted from 0\), target 'y' is missing \(1 of 400 rows have no target\)"),
         ("y", "perhaps", "target 'y' has 3 classes"),
         ("weight", -1.0, r"row 333 \(counted from 0\), weight 'weight' is -1.0"),
     ],
@@ -154,7 +154,7 @@ def test_a_new_category_in_a_late_row_group_of_another_table_is_counted_and_unkn
     trained = module(write(tmp_path / "t.parquet", mixed(400)))
     path = write(tmp_path / "new.parquet", changed("word", 333, "novel"), 50)
     new = module(path, part="all", schema=trained.plain_schema)
-    assert "column 'word' has values that training has not seen in 1 of 400 rows" in capsys.readouterr().err
+    assert "column 'word' has values that did not occur in training, in 1 of 400 rows" in capsys.readouterr().err
     slot = new.schema.slots.index("word")
     features = torch.cat([batch.features for batch in new.predict_dataloader()])
     assert (features[:, slot] == 0).nonzero().flatten().tolist() == [333]
@@ -163,8 +163,8 @@ def test_a_new_category_in_a_late_row_group_of_another_table_is_counted_and_unkn
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda t: t.drop_columns(["x"]), "lacks the columns 'x'"),
-        (lambda t: t.append_column("z", t["n"]), "adds the columns 'z'"),
+        (lambda t: t.drop_columns(["x"]), "does not have column 'x' of"),
+        (lambda t: t.append_column("z", t["n"]), "has column 'z', which"),
         (
             lambda t: t.set_column(1, "x", t["id"]),
             r"column 'x' holds double in .*a\.parquet and string in .*b\.parquet",
@@ -191,20 +191,22 @@ def test_columns_may_stand_in_another_order_and_be_all_missing_in_a_file(tmp_pat
 def test_faults_of_files(tmp_path: Path) -> None:
     csv = tmp_path / "t.csv"
     csv.write_text("x,y\n1,0\n2,1\n")
-    with pytest.raises(TableError, match=r"t\.csv: --data.stream true reads Parquet only: python -c"):
+    with pytest.raises(
+        TableError, match=r"t\.csv is not a Parquet file, and only Parquet can be streamed: convert it with python -c"
+    ):
         module(str(csv))
     write(tmp_path / "none.parquet", mixed(10).slice(0, 0), [0])
     with pytest.raises(TableError, match=r"none\.parquet has no rows"):
         module(str(tmp_path / "none.parquet"))
     whole = Path(write(tmp_path / "cut.parquet", mixed(500)))
     whole.write_bytes(whole.read_bytes()[:-3000])
-    with pytest.raises(TableError, match=r"cut\.parquet is a broken Parquet file"):
+    with pytest.raises(TableError, match=r"cut\.parquet is a corrupt Parquet file"):
         module(str(whole))
     damaged = Path(write(tmp_path / "damaged.parquet", mixed(500)))
     content = bytearray(damaged.read_bytes())
     content[200:4000] = bytes(3800)
     damaged.write_bytes(content)
-    with pytest.raises(TableError, match=r"damaged\.parquet is a broken Parquet file"):
+    with pytest.raises(TableError, match=r"damaged\.parquet is a corrupt Parquet file"):
         module(str(damaged))
     constant = write(tmp_path / "constant.parquet", pa.table({"x": np.arange(9.0), "y": np.zeros(9)}), 4)
     with pytest.raises(TableError, match="target 'y' is '0' in all 9 rows"):
@@ -216,25 +218,28 @@ def test_auto_streams_what_is_large_and_says_how_text_could_be(
 ) -> None:
     path = write(tmp_path / "t.parquet", mixed(400), [300, 100])
     assert isinstance(module(path, stream="auto").source, source_module.TableSource)
-    monkeypatch.setattr(source_module, "MOST_IN_MEMORY", 400 * 9 * 4)
+    monkeypatch.setattr(source_module, "MOST_BYTES_IN_MEMORY", 400 * 9 * 4)
     assert isinstance(module(path, stream="auto").source, source_module.StreamSource)
     assert "larger than the shuffle buffer" not in capsys.readouterr().err
     module(path, shuffle_rows=100)
     assert "a row group of 300 rows is larger than the shuffle buffer of 100" in capsys.readouterr().err
-    monkeypatch.setattr(source_module, "MOST_TEXT", 10)
+    monkeypatch.setattr(source_module, "MOST_BYTES_OF_TEXT", 10)
     csv = tmp_path / "t.csv"
     csv.write_text("x,y\n" + "1.5,0\n2.5,1\n" * 20)
     module(str(csv), stream="auto")
     assert (
-        "read into memory at once, a Parquet file of its size would be streamed: python -c" in capsys.readouterr().err
+        "is read into memory at once; Parquet files of this size would be streamed: convert it with python -c"
+        in capsys.readouterr().err
     )
 
 
 def test_a_part_of_one_class_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "t.parquet", pa.table({"x": np.arange(40.0) % 7, "y": np.arange(40) == 3}), 10)
-    with pytest.raises(ValueError, match="leave a part without a row of each class"):
+    with pytest.raises(ValueError, match="leave a part without rows of both classes"):
         module(path)
-    with pytest.raises(TableError, match=r"val rows are of one class only: give --data.val_path with rows of both"):
+    with pytest.raises(
+        TableError, match=r"--data.val_path has rows of one class only: use files with rows of both classes"
+    ):
         module(write(tmp_path / "a.parquet", mixed(50)), val_path=write(tmp_path / "b.parquet", _yes(mixed(50))))
 
 

@@ -23,12 +23,11 @@ from tests.tables.helpers import good, lines, one_sentence, read, text, write
 from torchnn.data.module import TabularDataModule
 from torchnn.model.preprocess import Preprocess
 from torchnn.tables import TableError
-from torchnn.tables.columns import Schema
-from torchnn.tables.files import RawTable
-from torchnn.tables.memory import raw_table
 from torchnn.tables.prepare import encode_table, prepare
+from torchnn.tables.raw import RawTable, raw_table
 from torchnn.tables.roles import Roles
-from torchnn.tables.splitting import Splitting
+from torchnn.tables.schema import Schema
+from torchnn.tables.split import Splitting
 from torchnn.tables.text import MISSING
 
 GOOD = text(lines(good)).encode()
@@ -164,8 +163,8 @@ def tables(draw: Any) -> pa.Table:
     return pa.table({**columns, "y": pa.array(random.permutation(target).astype(int))})
 
 
-def prepared(table: pa.Table, splitting: Splitting | None = None) -> Any:
-    done = or_error(lambda: prepare(raw_table(table), Roles("y"), splitting or Splitting(), lambda _: None))
+def prepared(table: pa.Table) -> Any:
+    done = or_error(lambda: prepare(raw_table(table), Roles(target="y"), Splitting(), lambda _: None))
     if isinstance(done, TableError):
         assert "no column left" in str(done)
     assume(not isinstance(done, TableError))
@@ -272,12 +271,17 @@ def test_folds_are_a_partition(folds: int, rows: int, seed: int, grouped: bool) 
     )
     held_out = []
     for fold in range(folds):
-        how = Splitting(
-            "group" if grouped else "random", "g" if grouped else "", 0.3, folds=folds, fold=fold, seed=seed
+        splitting = Splitting(
+            by="group" if grouped else "random",
+            column="g" if grouped else "",
+            val_fraction=0.3,
+            folds=folds,
+            fold=fold,
+            seed=seed,
         )
-        done: Any = or_error(partial(prepare, RawTable(table), Roles("y"), how, lambda _: None))
+        done: Any = or_error(partial(prepare, RawTable(data=table), Roles(target="y"), splitting, lambda _: None))
         if isinstance(done, ValueError):
-            assert "leave a part without a row of each class" in str(done)
+            assert "leave a part without rows of both classes" in str(done)
         assume(not isinstance(done, ValueError))
         assert torch.equal(torch.cat(list(done.rows.values())).sort().values, torch.arange(rows))
         held_out.append(done.rows["test"])
