@@ -127,4 +127,4 @@ def test_a_part_of_a_test_that_is_of_one_class_is_refused(
     with pytest.raises(SystemExit) as stop, pytest.warns(UserWarning, match="No positive samples"):
         main(["test", "--data.path", "new.csv", "--trainer.limit_test_batches", "0.5"])
     assert stop.value.code == 2
-    assert "the test: all 4,096 rows are of class '0', so that" in capsys.readouterr().err
+    assert "the test: all 4,096 rows belong to class '0', so AUROC" in capsys.readouterr().err
