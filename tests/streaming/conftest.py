@@ -1,4 +1,4 @@
-"""Pieces small enough for small files."""
+"""Small pieces, so that small files have several of them."""
 
 import pytest
 
