@@ -26,11 +26,11 @@ with need("train", "torchnn.sklearn"):
     from torchnn.data.module import EVALUATION_BATCH_SIZE
     from torchnn.model.classifier import BinaryClassifier
     from torchnn.model.defaults import BEST_CHECKPOINT, EARLY_STOPPING, HIDDEN_SIZES, LR, MAX_EPOCHS, PATIENCE, TRAINER
-    from torchnn.tables.columns import Schema
     from torchnn.tables.encode import encode
     from torchnn.tables.learn import learn_columns
-    from torchnn.tables.memory import raw_table
+    from torchnn.tables.raw import raw_table
     from torchnn.tables.roles import Roles
+    from torchnn.tables.schema import Schema
     from torchnn.tables.table import Table
 
 SEEDS = 2**31 - 1
@@ -141,7 +141,7 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         schema, values = learn_columns(raw, names, torch.from_numpy(train), roles, classes, lambda sentence: None)
         features = encode(values, schema)
         target = torch.from_numpy(labels.astype(np.float32))
-        table = Table(features, target, schema.slots, schema.classes, weight)
+        table = Table(features=features, target=target, columns=schema.slots, classes=schema.classes, weight=weight)
         with global_settings_restored():
             torch.manual_seed(seed)
             self._train(table, schema, torch.from_numpy(train), torch.from_numpy(val), seed)

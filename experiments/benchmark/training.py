@@ -70,7 +70,8 @@ class EpochTimes(Callback):
 def measure_training(num_rows: int = ROWS) -> Training:
     problem = make_problem(Point(SIZES, num_rows))
     plain_data: Any = DataLoader(TensorDataset(problem.x, problem.y), batch_size=BATCH, shuffle=True)
-    table = Table(problem.x, problem.y.squeeze(1), tuple(f"x{i}" for i in range(SIZES[0])), ("no", "yes"))
+    names = tuple(f"x{i}" for i in range(SIZES[0]))
+    table = Table(features=problem.x, target=problem.y.squeeze(1), columns=names, classes=("no", "yes"))
     our_data = BatchLoader(table, torch.arange(num_rows), BATCH, shuffle_seed=0)
     our_model = BinaryClassifier(SIZES[0], SIZES[1:-1], lr=LR, weight_decay=WEIGHT_DECAY, lr_scheduler=None)
     our_model.preprocess.fit(problem.x)

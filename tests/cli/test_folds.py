@@ -38,7 +38,7 @@ def test_one_fold_can_be_run_alone_and_tested_again(capsys: pytest.CaptureFixtur
     ("words", "sentence"),
     [
         (["--data.folds", "1"], "--data.folds is 1: give 2 or more, or 0 for a single run."),
-        (["--data.folds", "3", "--data.fold", "3"], "--data.fold is 3: it is counted from 0 and below folds, 3."),
+        (["--data.folds", "3", "--data.fold", "3"], "--data.fold is 3: folds are counted from 0, so it"),
         (["--data.folds", "3", "--trainer.devices", "2"], "--data.folds runs in one process"),
     ],
 )

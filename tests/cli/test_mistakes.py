@@ -53,7 +53,7 @@ def test_a_schedule_that_cannot_go_on_is_named(schedule: str, args: str, capsys:
         (["fit", "--model.bias", "some"], "expected true or false or one of 'shared'"),
         (["fit", "--model.optimizer", "Adamm"], "--model.optimizer is 'Adamm': choose one of"),
         (["fit", "--data.dataset", "iris"], "--data.dataset is 'iris': expected one of 'breast_cancer'."),
-        (["fit", "--data.val_fraction", "2"], "--data.val_fraction is 2.0: it lies between 0 and 1."),
+        (["fit", "--data.val_fraction", "2"], "--data.val_fraction is 2.0: it must be between 0 and 1."),
         (["fit", "--trainer.max_epochs", "many"], "--trainer.max_epochs is 'many': expected a whole number or null."),
         (["fit", "--trainer.devices", "0"], "the trainer refuses its arguments: `Trainer(devices="),
         (["fit", "--trainer.barebones", "true"], "--trainer.barebones switches off the metrics"),

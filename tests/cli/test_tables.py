@@ -15,17 +15,17 @@ FIT = ["fit", *SHORT, "--data.path", "t.csv", "--data.target", "y"]
 @pytest.mark.parametrize(
     ("content", "words", "sentence"),
     [
-        ("", [], "t.csv is empty: give a table with a header and rows."),
-        (GOOD.replace("000,0.5,", "000,0.5,red,", 1), [], "t.csv, row 0 (line 2) has 5 columns where the header has 4"),
-        (GOOD.encode("utf-16"), [], "t.csv is encoded as utf-16: give --data.encoding utf-16, or save it as UTF-8."),
-        (GOOD.replace("red", "r\0d"), [], "t.csv, line 2 holds a NUL byte"),
+        ("", [], "t.csv is empty: use a table with a header and rows."),
+        (GOOD.replace("000,0.5,", "000,0.5,red,", 1), [], "t.csv, row 0 (line 2) has 5 columns, but the header has 4"),
+        (GOOD.encode("utf-16"), [], "t.csv is encoded as utf-16: set --data.encoding utf-16, or save"),
+        (GOOD.replace("red", "r\0d"), [], "t.csv, line 2 contains a NUL byte"),
         (GOOD, ["--data.target", "yy"], "t.csv has no column 'yy' for --data.target: did you mean 'y'?"),
-        (GOOD, ["--data.encoding", "klingon"], "--data.encoding is 'klingon': choose one such as utf-8"),
-        (GOOD, ["--data.delimiter", "::"], "--data.delimiter is '::': give one character, such as ; or tab."),
-        (GOOD, ["--data.keep", "[q*]"], "--data.keep 'q*' fits no column of t.csv"),
-        (GOOD, ["--data.folds", "100"], "--data.folds is 100: there are fewer rows of one class"),
+        (GOOD, ["--data.encoding", "klingon"], "--data.encoding is 'klingon': use a text encoding such as utf-8"),
+        (GOOD, ["--data.delimiter", "::"], "--data.delimiter is '::': use one character, such as ; or tab."),
+        (GOOD, ["--data.keep", "[q*]"], "--data.keep 'q*' matches no column of t.csv"),
+        (GOOD, ["--data.folds", "100"], "--data.folds is 100, but one class has fewer rows than that"),
         (GOOD, ["--data.path", "missing.csv"], "missing.csv does not exist: give the path of a table."),
-        (GOOD.replace("id,", "x,"), [], "t.csv, columns 1 and 2 are both named 'x': rename one."),
+        (GOOD.replace("id,", "x,"), [], "t.csv, columns 1 and 2 are both named 'x': rename one of them."),
     ],
 )
 def test_a_bad_table_is_one_sentence_and_leaves_nothing_behind(
@@ -48,12 +48,12 @@ def test_a_table_is_trained_tested_and_predicted(capsys: pytest.CaptureFixture[s
     assert printed_metrics(capsys.readouterr().out) == trained
     Path("new.csv").write_text(text(["c,id,x", *(f"{'pink' if row == 1 else 'red'},0{row},{row}" for row in range(9))]))
     main(["predict", "--data.path", "new.csv", "--output", "out.csv"])
-    assert "column 'c' has values that training has not seen in 1 of 9 rows." in capsys.readouterr().err
+    assert "column 'c' has values that did not occur in training, in 1 of 9 rows." in capsys.readouterr().err
     assert [row["id"] for row in rows_of(Path("out.csv"))] == [f"0{row}" for row in range(9)]
     Path("new.csv").write_text("c,id,z\nred,1,2\n")
     with pytest.raises(SystemExit) as stop:
         main(["predict", "--data.path", "new.csv", "--output", "other.csv"])
     assert stop.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("torchnn: new.csv lacks column 'x' that the model was trained on: ")
+    assert last.startswith("torchnn: new.csv does not have column 'x' that the model was trained on: ")
     assert not Path("other.csv").exists()

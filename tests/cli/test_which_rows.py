@@ -93,8 +93,8 @@ def test_a_checkpoint_that_does_not_describe_its_table_is_refused(
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        ("1", "new.{}: all {} rows are of class '1', so that there is nothing to tell apart: give rows of both"),
-        ("2", "target 'y' is '2': correct it, the classes of the model are '0', '1'."),
+        ("1", "new.{}: all {} rows belong to class '1', so AUROC is undefined: use rows of both"),
+        ("2", "target 'y' is '2', but the classes of the model are '0', '1': fix the value"),
     ],
 )
 @pytest.mark.parametrize(("rows", "suffix"), [(1, "csv"), (9, "csv"), (9, "parquet")])
@@ -127,4 +127,4 @@ def test_a_part_of_a_test_that_is_of_one_class_is_refused(
     with pytest.raises(SystemExit) as stop, pytest.warns(UserWarning, match="No positive samples"):
         main(["test", "--data.path", "new.csv", "--trainer.limit_test_batches", "0.5"])
     assert stop.value.code == 2
-    assert "the test: all 4,096 rows are of class '0', so that" in capsys.readouterr().err
+    assert "the test: all 4,096 rows belong to class '0', so AUROC" in capsys.readouterr().err

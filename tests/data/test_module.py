@@ -95,8 +95,8 @@ def test_any_number_of_ranks_goes_on_after_the_rows_that_were_served(before: int
 def test_a_position_in_another_order_or_between_two_steps_is_refused() -> None:
     state = BatchLoader(table(30), torch.arange(30), 4, 7).state_dict()
     for loader, message in (
-        (BatchLoader(table(30), torch.arange(30), 4, 8), "has seed 7, this one has 8"),
-        (BatchLoader(table(30), torch.arange(30), 8, 7), "has rows_per_step 4, this one has 8"),
+        (BatchLoader(table(30), torch.arange(30), 4, 8), "with seed 7, but this run has seed 8"),
+        (BatchLoader(table(30), torch.arange(30), 8, 7), "with rows_per_step 4, but this run has rows_per_step 8"),
     ):
         with pytest.raises(ValueError, match=message):
             loader.load_state_dict(state)
@@ -115,7 +115,7 @@ def test_a_batch_holds_the_rows_it_names() -> None:
         ({"batch_size": 0}, "batch_size is 0"),
         ({"val_fraction": 1.0}, "val_fraction is 1.0"),
         ({"test_fraction": -0.1}, "test_fraction is -0.1"),
-        ({"val_fraction": 0.5, "test_fraction": 0.5}, "nothing is left"),
+        ({"val_fraction": 0.5, "test_fraction": 0.5}, "leaves no rows for training"),
         ({"seed": -1}, "seed is -1"),
     ],
 )

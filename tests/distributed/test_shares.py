@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from torchnn.data.batches import BatchLoader
-from torchnn.data.shares import Share, place, share_of
+from torchnn.data.shares import Share, data_rank, share_of
 from torchnn.model import classifier
 from torchnn.model.metrics import MeanLoss, evaluation_metrics
 from torchnn.runs.resume import sum_of_process
@@ -66,7 +66,9 @@ def table() -> Table:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(ROWS, 3, generator=generator, dtype=torch.float64)
     target, weight = torch.rand(2, ROWS, generator=generator, dtype=torch.float64)
-    return Table(features, target.round(), ("a", "b", "c"), ("no", "yes"), weight)
+    return Table(
+        features=features, target=target.round(), columns=("a", "b", "c"), classes=("no", "yes"), weight=weight
+    )
 
 
 def model_of(**options: Any) -> BinaryClassifier:
@@ -151,7 +153,7 @@ def test_a_loader_that_knows_nothing_of_other_ranks_makes_them_tell(table: Table
 
 
 def test_one_process_is_left_alone() -> None:
-    assert place(None) == (0, 1)
+    assert data_rank(None) == (0, 1)
     alone = SimpleNamespace(distributed_sampler_kwargs=None, accumulate_grad_batches=1)
     assert share_of(None, 5, 8, torch.device("cpu")) == share_of(alone, 5, 8, torch.device("cpu")) == Share(8, 1.0, 1.0)
 
@@ -202,10 +204,10 @@ def test_a_rank_without_held_out_rows_measures_nothing_and_says_nothing() -> Non
     assert losses.compute() == 2
 
 
-def test_a_batch_smaller_than_the_number_of_ranks_is_remarked_on_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_batch_smaller_than_the_number_of_ranks_is_warned_about_once(capsys: pytest.CaptureFixture[str]) -> None:
     for batch_size, times in ((3, 1), (4, 0)):
         data = TabularDataModule(batch_size=batch_size)
         data.trainer = Ranks([[]] * 4).trainer(0)
         loaders = [data.train_dataloader() for _ in range(2)]
-        assert capsys.readouterr().err.count("is that of all 4 processes together") == times
+        assert capsys.readouterr().err.count("is shared by all 4 processes") == times
         assert len(loaders[0]) == -(-397 // batch_size)

@@ -116,7 +116,7 @@ def test_chosen_values_are_in_the_checkpoint_and_are_served(tmp_path: Path) -> N
         z = torch.logit(loaded.network(loaded.preprocess(features)).double()) - loaded.pos_weight.double().log()
         expected = torch.sigmoid(z / loaded.temperature.double())
         torch.testing.assert_close(loaded(features).double(), expected, rtol=1e-4, atol=1e-6)
-        batch = Batch(torch.arange(len(data.table)), features, data.table.target)
+        batch = Batch(row=torch.arange(len(data.table)), features=features, target=data.table.target)
         label = loaded.predict_step(batch, 0)["label"]
     assert label.tolist() == (expected.flatten() >= model.threshold).int().tolist()
 
@@ -144,10 +144,10 @@ def test_a_weight_of_two_is_the_row_twice_in_the_loss() -> None:
     model.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     x, y, w = torch.randn(9, 3).double(), (torch.arange(9) % 2).double(), torch.tensor([1, 2, 0] * 3).double()
     repeats = w.long()
-    loss = model.training_step(Batch(torch.arange(9), x, y, w), 0)
-    twice = model.training_step(
-        Batch(torch.arange(9), x.repeat_interleave(repeats, 0), y.repeat_interleave(repeats)), 0
-    )
+    row = torch.arange(9)
+    loss = model.training_step(Batch(row=row, features=x, target=y, weight=w), 0)
+    repeated = Batch(row=row, features=x.repeat_interleave(repeats, 0), target=y.repeat_interleave(repeats))
+    twice = model.training_step(repeated, 0)
     torch.testing.assert_close(loss, twice)
     gradients = [torch.autograd.grad(value, list(model.network.parameters())) for value in (loss, twice)]
     torch.testing.assert_close(*gradients)

@@ -110,7 +110,12 @@ def test_a_linear_problem_is_learnt_as_well_as_by_logistic_regression(tmp_path: 
 def test_a_problem_that_needs_a_network_gets_one(tmp_path: Path) -> None:
     x, y = make_circles(300, noise=0.1, factor=0.5, random_state=0)
     data = TabularDataModule()
-    data.table = Table(torch.from_numpy(x).float(), torch.from_numpy(y).float(), ("a", "b"), ("outer", "inner"))
+    data.table = Table(
+        features=torch.from_numpy(x).float(),
+        target=torch.from_numpy(y).float(),
+        columns=("a", "b"),
+        classes=("outer", "inner"),
+    )
     order = torch.arange(300)
     data.rows = {"train": order[:180], "val": order[180:230], "test": order[230:]}
     ours, linear = held_out_auroc(data, tmp_path)

@@ -10,16 +10,16 @@ from sklearn.preprocessing import OneHotEncoder, RobustScaler, StandardScaler
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from torchnn.model.preprocess import Categories, Preprocess, Scaling, embedding_width
-from torchnn.tables.columns import Column, Schema
+from torchnn.tables.schema import Column, Schema
 
 COLOURS = tuple(f"colour {number}" for number in range(4))
 WORDS = tuple(f"word {number:02}" for number in range(40))
 SCHEMA = Schema(
-    (
-        Column("age", "number", missing=True),
-        Column("colour", "category", COLOURS, missing=True),
-        Column("pay", "number"),
-        Column("word", "category", WORDS),
+    columns=(
+        Column(name="age", kind="number", missing=True),
+        Column(name="colour", kind="category", values=COLOURS, missing=True),
+        Column(name="pay", kind="number"),
+        Column(name="word", kind="category", values=WORDS),
     ),
     exact=True,
 )
@@ -77,7 +77,7 @@ def test_a_slot_that_training_never_used_gives_nothing() -> None:
 
 
 def test_large_numbers_that_differ_little_keep_their_digits() -> None:
-    schema = Schema((Column("time", "number"),), exact=True)
+    schema = Schema(columns=(Column(name="time", kind="number"),), exact=True)
     features = 1e9 + torch.randn(500, 1, dtype=torch.float64)
     preprocess = Preprocess(1, schema)
     preprocess.fit(features)

@@ -32,7 +32,12 @@ def seconds(table: Table, hidden: list[int], batch: int, watched: bool, folder: 
 def main() -> None:
     with TemporaryDirectory() as folder:
         for hidden, batch, rows in NETWORKS:
-            table = Table(torch.randn(rows, 30), (torch.rand(rows) < 0.5).float(), ("x",) * 30, ("no", "yes"))
+            table = Table(
+                features=torch.randn(rows, 30),
+                target=(torch.rand(rows) < 0.5).float(),
+                columns=("x",) * 30,
+                classes=("no", "yes"),
+            )
             seconds(table, hidden, batch, True, Path(folder))
             ratios = []
             for _ in range(ROUNDS):

@@ -11,7 +11,8 @@ from torchnn.tables.table import Table
 
 def table(num_rows: int) -> Table:
     features = torch.arange(2.0 * num_rows).view(num_rows, 2)
-    return Table(features, (torch.arange(num_rows) % 3 == 0).float(), ("a", "b"), ("no", "yes"))
+    target = (torch.arange(num_rows) % 3 == 0).float()
+    return Table(features=features, target=target, columns=("a", "b"), classes=("no", "yes"))
 
 
 def trainer(folder: Path, **options: Any) -> pl.Trainer:

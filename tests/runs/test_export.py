@@ -97,13 +97,13 @@ def test_predictions_take_a_table_in_any_form(model: BinaryClassifier, tmp_path:
         np.testing.assert_array_equal(probability.sum(axis=1), 1)
     labels = np.where(expected >= model.threshold, "yes", "no")
     np.testing.assert_array_equal(model.predict(frame), labels)
-    with pytest.raises(ValueError, match="the table lacks column 'hours' that the model was trained on"):
+    with pytest.raises(ValueError, match="the table does not have column 'hours' that the model was trained on"):
         model.predict_proba(frame.drop(columns="hours"))
 
 
 def _typed(columns: dict[str, object]) -> dict[str, object]:
     from torchnn.tables.kinds import values_of
-    from torchnn.tables.memory import raw_table
+    from torchnn.tables.raw import raw_table
 
     raw = raw_table(columns)
     return {column.name: values_of(raw, column.name, column.kind, ()) for column in mixed_data().schema.columns}

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import torch
 
 from torchnn.data.batches import Batch
-from torchnn.tables.columns import Column, Schema
 from torchnn.tables.parquet import ParquetFiles
-from torchnn.tables.stream import Stream, open_trained
+from torchnn.tables.schema import schema_of_numbers
+from torchnn.tables.stream import Stream, stream_for_model
 from torchnn.training import TabularDataModule
 
 
@@ -28,21 +28,21 @@ def write(path: Path, table: pa.Table, groups: Sequence[int] | int = 100) -> str
 
 
 def mixed(num_rows: int, seed: int = 0) -> pa.Table:
-    """Numbers, categories, booleans and times with missing values, a group, a weight, an id and a target."""
+    """A table of numbers, categories, booleans and times with missing values, a group, a weight, an id and a target."""
     random = np.random.default_rng(seed)
 
-    def holes(values: Any) -> pa.Array:
+    def with_missing(values: Any) -> pa.Array:
         return pa.array(values, mask=random.random(num_rows) < 0.1)
 
     x = random.standard_normal(num_rows) * 3 + 100
     return pa.table(
         {
             "id": [f"r{i:05d}" for i in range(num_rows)],
-            "x": holes(x),
+            "x": with_missing(x),
             "n": pa.array(random.integers(0, 50, num_rows), pa.int16()),
-            "word": holes(random.choice(["a", "b", "c"], num_rows)),
-            "flag": holes(random.random(num_rows) < 0.5),
-            "day": holes(
+            "word": with_missing(random.choice(["a", "b", "c"], num_rows)),
+            "flag": with_missing(random.random(num_rows) < 0.5),
+            "day": with_missing(
                 random.integers(1_500_000_000_000_000, 1_600_000_000_000_000, num_rows).astype("datetime64[us]")
             ),
             "group": random.integers(0, 40, num_rows),
@@ -59,11 +59,11 @@ def module(path: Any, **options: Any) -> TabularDataModule:
 def numbered(folder: Path, groups: Sequence[int], name: str = "n.parquet") -> Stream:
     """A stream whose only column is the number of the row."""
     path = Path(write(folder / name, pa.table({"x": np.arange(sum(groups), dtype=np.float32)}), groups))
-    return open_trained(ParquetFiles([path], 10), Schema((Column("x", "number"),)))
+    return stream_for_model(ParquetFiles([path], 10), schema_of_numbers(["x"], "", ("0", "1")))
 
 
 def rows_of(batches: Iterable[Batch]) -> list[int]:
-    """The numbers of the rows, which their values have to agree with."""
+    """The numbers of the rows; their values must equal their numbers."""
     found = list(batches)
     for batch in found:
         assert torch.equal(batch.features[:, 0], batch.row.float())

@@ -24,12 +24,12 @@ def test_fit_test_and_predict_of_a_stream_equal_those_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = write(tmp_path / "t.parquet", mixed(1500), 300)
+    path = write(tmp_path / "t.parquet", mixed(600), 150)
     main(["fit", "--data.path", path, "--data.stream", "true", "--data.id_column", "id", *FIT])
     assert "auroc" in capsys.readouterr().out
     main(["test"])
-    new = mixed(700, 5)
-    write(tmp_path / "new.parquet", new, 200)
+    new = mixed(300, 5)
+    write(tmp_path / "new.parquet", new, 100)
     pacsv.write_csv(new, tmp_path / "new.csv")
     for name in ("new.parquet", "new.csv"):
         for stream in ["true", "false"] if name == "new.parquet" else ["auto"]:

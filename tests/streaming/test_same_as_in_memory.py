@@ -1,4 +1,4 @@
-"""A streamed table is the same table: columns, statistics, parts and faults."""
+"""A streamed table gives the same columns, statistics, parts and errors as a table in memory."""
 
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,20 @@ from hypothesis.extra.numpy import arrays
 from tests.streaming.helpers import mixed, module, write
 from torchnn.data import source as source_module
 from torchnn.tables import parquet
-from torchnn.tables.faults import TableError
-from torchnn.tables.stream_parts import order_statistics
+from torchnn.tables.errors import TableError
+from torchnn.tables.split import order_statistics
 from torchnn.training import BinaryClassifier, TabularDataModule
 
 PARTS = ("train", "val", "test")
 
 
 def rows(data: TabularDataModule, part: Any) -> torch.Tensor:
-    """Numbers of the rows of a part, in order, whatever serves them."""
+    """Numbers of the rows of a part, sorted."""
     found = [batch.row for batch in data.source.loader(part, 64)]
     return torch.cat(found).sort().values
 
 
-def test_files_of_their_own_give_the_same_schema_statistics_and_rows(tmp_path: Path) -> None:
+def test_separate_files_give_the_same_schema_statistics_and_rows_as_in_memory(tmp_path: Path) -> None:
     tables = {name: mixed(300, seed) for seed, name in enumerate(PARTS)}
     train, val, test = (write(tmp_path / f"{name}.parquet", table, 70) for name, table in tables.items())
     options = {"val_path": val, "test_path": test, "id_column": "id", "weight_column": "weight", "positive": "yes"}
@@ -65,16 +65,17 @@ def test_a_split_by_time_gives_the_same_rows_as_in_memory(tmp_path: Path) -> Non
 
 
 def test_a_split_by_group_keeps_groups_together(tmp_path: Path) -> None:
-    table = mixed(2000)
+    table = mixed(800)
     data = module(write(tmp_path / "t.parquet", table), split="group", split_column="group")
     groups = table["group"].to_numpy()
     found = [set(groups[rows(data, part)].tolist()) for part in PARTS]
     assert sum(map(len, found)) == len(set().union(*found)) == 40
 
 
-def test_a_random_split_meets_its_fractions_whatever_the_pieces(
+def test_a_random_split_meets_its_fractions_and_does_not_depend_on_the_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(parquet, "PIECE_ROWS", 128)
     path = write(tmp_path / "t.parquet", mixed(4000), 1000)
     small, again, other = module(path), module(path), module(path, seed=1)
     monkeypatch.setattr(parquet, "PIECE_ROWS", 512)
@@ -87,23 +88,23 @@ def test_a_random_split_meets_its_fractions_whatever_the_pieces(
     assert small.source.num_rows["test"] == pytest.approx(600, abs=80)
 
 
-def test_folds_hold_every_row_out_once(tmp_path: Path) -> None:
-    path = write(tmp_path / "t.parquet", mixed(600))
+def test_every_row_is_in_the_test_part_of_one_fold(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", mixed(300))
     folds = [module(path, folds=3, fold=fold) for fold in range(3)]
-    assert torch.equal(torch.cat([rows(data, "test") for data in folds]).sort().values, torch.arange(600))
+    assert torch.equal(torch.cat([rows(data, "test") for data in folds]).sort().values, torch.arange(300))
     for data in folds:
-        assert torch.equal(torch.cat([rows(data, part) for part in PARTS]).sort().values, torch.arange(600))
+        assert torch.equal(torch.cat([rows(data, part) for part in PARTS]).sort().values, torch.arange(300))
 
 
 @settings(max_examples=50, deadline=None)
 @given(arrays(np.float64, st.integers(1, 40), elements=st.floats(-1e100, 1e100)), st.data())
-def test_order_statistics_are_those_of_sorting(numbers: np.ndarray, data: st.DataObject) -> None:
+def test_order_statistics_equal_sorting(numbers: np.ndarray, data: st.DataObject) -> None:
     ranks = data.draw(st.lists(st.integers(0, len(numbers) - 1), min_size=1, max_size=3))
     found = order_statistics(lambda: np.array_split(numbers, 3), ranks)
     assert found == np.sort(numbers)[ranks].tolist()
 
 
-def test_soft_labels_and_labels_as_numbers(tmp_path: Path) -> None:
+def test_probabilities_numbers_and_booleans_give_the_same_target_as_in_memory(tmp_path: Path) -> None:
     x = np.arange(60.0) % 17
     for values, classes in ((x / 16, ("0", "1")), (x % 2 + 1.0, ("1", "2")), (x > 8, ("false", "true"))):
         path = write(tmp_path / "t.parquet", pa.table({"x": x + 0.5, "y": values}), 7)
@@ -125,12 +126,12 @@ def changed(name: str, row: int, value: Any, num_rows: int = 400) -> pa.Table:
     ("name", "value", "sentence"),
     [
         ("x", float("inf"), r"t\.parquet, row 333 \(counted from 0\), column 'x': inf is not a finite number"),
-        ("y", None, r"t\.parquet, row 333 \(counted from 0\), target 'y' is missing, as in 1 of 400 rows"),
+        ("y", None, r"t\.parquet, row 333 \(counted from 0\), target 'y' is missing \(1 of 400 rows have no target\)"),
         ("y", "perhaps", "target 'y' has 3 classes"),
         ("weight", -1.0, r"row 333 \(counted from 0\), weight 'weight' is -1.0"),
     ],
 )
-def test_a_fault_in_a_late_row_group_is_found_before_training(
+def test_an_error_in_a_late_row_group_is_found_before_training(
     tmp_path: Path, name: str, value: Any, sentence: str
 ) -> None:
     path = write(tmp_path / "t.parquet", changed(name, 333, value), 50)
@@ -140,7 +141,7 @@ def test_a_fault_in_a_late_row_group_is_found_before_training(
         module(path, weight_column="weight", stream=False)
 
 
-def test_a_probability_outside_is_named(tmp_path: Path) -> None:
+def test_a_target_above_1_is_refused_with_its_row(tmp_path: Path) -> None:
     y = np.linspace(0, 1, 60)
     y[41] = 1.5
     path = write(tmp_path / "t.parquet", pa.table({"x": np.arange(60.0) % 7, "y": y}), 7)
@@ -148,13 +149,13 @@ def test_a_probability_outside_is_named(tmp_path: Path) -> None:
         module(path)
 
 
-def test_a_new_category_in_a_late_row_group_of_another_table_is_counted_and_unknown(
+def test_a_new_category_in_a_late_row_group_is_counted_and_encoded_as_unknown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained = module(write(tmp_path / "t.parquet", mixed(400)))
     path = write(tmp_path / "new.parquet", changed("word", 333, "novel"), 50)
     new = module(path, part="all", schema=trained.plain_schema)
-    assert "column 'word' has values that training has not seen in 1 of 400 rows" in capsys.readouterr().err
+    assert "column 'word' has values that did not occur in training, in 1 of 400 rows" in capsys.readouterr().err
     slot = new.schema.slots.index("word")
     features = torch.cat([batch.features for batch in new.predict_dataloader()])
     assert (features[:, slot] == 0).nonzero().flatten().tolist() == [333]
@@ -163,8 +164,8 @@ def test_a_new_category_in_a_late_row_group_of_another_table_is_counted_and_unkn
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda t: t.drop_columns(["x"]), "lacks the columns 'x'"),
-        (lambda t: t.append_column("z", t["n"]), "adds the columns 'z'"),
+        (lambda t: t.drop_columns(["x"]), "does not have column 'x' of"),
+        (lambda t: t.append_column("z", t["n"]), "has column 'z', which"),
         (
             lambda t: t.set_column(1, "x", t["id"]),
             r"column 'x' holds double in .*a\.parquet and string in .*b\.parquet",
@@ -178,7 +179,7 @@ def test_files_with_other_columns_are_refused(tmp_path: Path, change: Any, sente
         module(str(tmp_path))
 
 
-def test_columns_may_stand_in_another_order_and_be_all_missing_in_a_file(tmp_path: Path) -> None:
+def test_a_file_may_have_another_order_of_columns_and_a_column_without_values(tmp_path: Path) -> None:
     first, second = mixed(100), mixed(100, 1)
     write(tmp_path / "a.parquet", first.set_column(1, "x", pa.nulls(100)))
     write(tmp_path / "b.parquet", second.select(second.column_names[::-1]))
@@ -188,53 +189,58 @@ def test_columns_may_stand_in_another_order_and_be_all_missing_in_a_file(tmp_pat
     assert np.array_equal(x[100:], second["x"].to_numpy().astype(np.float32), equal_nan=True)
 
 
-def test_faults_of_files(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_streamed_is_refused(tmp_path: Path) -> None:
     csv = tmp_path / "t.csv"
     csv.write_text("x,y\n1,0\n2,1\n")
-    with pytest.raises(TableError, match=r"t\.csv: --data.stream true reads Parquet only: python -c"):
+    with pytest.raises(
+        TableError, match=r"t\.csv is not a Parquet file, and only Parquet can be streamed: convert it with python -c"
+    ):
         module(str(csv))
     write(tmp_path / "none.parquet", mixed(10).slice(0, 0), [0])
     with pytest.raises(TableError, match=r"none\.parquet has no rows"):
         module(str(tmp_path / "none.parquet"))
     whole = Path(write(tmp_path / "cut.parquet", mixed(500)))
     whole.write_bytes(whole.read_bytes()[:-3000])
-    with pytest.raises(TableError, match=r"cut\.parquet is a broken Parquet file"):
+    with pytest.raises(TableError, match=r"cut\.parquet is a corrupt Parquet file"):
         module(str(whole))
     damaged = Path(write(tmp_path / "damaged.parquet", mixed(500)))
     content = bytearray(damaged.read_bytes())
     content[200:4000] = bytes(3800)
     damaged.write_bytes(content)
-    with pytest.raises(TableError, match=r"damaged\.parquet is a broken Parquet file"):
+    with pytest.raises(TableError, match=r"damaged\.parquet is a corrupt Parquet file"):
         module(str(damaged))
     constant = write(tmp_path / "constant.parquet", pa.table({"x": np.arange(9.0), "y": np.zeros(9)}), 4)
     with pytest.raises(TableError, match="target 'y' is '0' in all 9 rows"):
         module(constant)
 
 
-def test_auto_streams_what_is_large_and_says_how_text_could_be(
+def test_auto_streams_a_large_table_and_suggests_parquet_for_a_large_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "t.parquet", mixed(400), [300, 100])
     assert isinstance(module(path, stream="auto").source, source_module.TableSource)
-    monkeypatch.setattr(source_module, "MOST_IN_MEMORY", 400 * 9 * 4)
+    monkeypatch.setattr(source_module, "MOST_BYTES_IN_MEMORY", 400 * 9 * 4)
     assert isinstance(module(path, stream="auto").source, source_module.StreamSource)
     assert "larger than the shuffle buffer" not in capsys.readouterr().err
     module(path, shuffle_rows=100)
     assert "a row group of 300 rows is larger than the shuffle buffer of 100" in capsys.readouterr().err
-    monkeypatch.setattr(source_module, "MOST_TEXT", 10)
+    monkeypatch.setattr(source_module, "MOST_BYTES_OF_TEXT", 10)
     csv = tmp_path / "t.csv"
     csv.write_text("x,y\n" + "1.5,0\n2.5,1\n" * 20)
     module(str(csv), stream="auto")
     assert (
-        "read into memory at once, a Parquet file of its size would be streamed: python -c" in capsys.readouterr().err
+        "is read into memory at once; Parquet files of this size would be streamed: convert it with python -c"
+        in capsys.readouterr().err
     )
 
 
 def test_a_part_of_one_class_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "t.parquet", pa.table({"x": np.arange(40.0) % 7, "y": np.arange(40) == 3}), 10)
-    with pytest.raises(ValueError, match="leave a part without a row of each class"):
+    with pytest.raises(ValueError, match="leave a part without rows of both classes"):
         module(path)
-    with pytest.raises(TableError, match=r"val rows are of one class only: give --data.val_path with rows of both"):
+    with pytest.raises(
+        TableError, match=r"--data.val_path has rows of one class only: use files with rows of both classes"
+    ):
         module(write(tmp_path / "a.parquet", mixed(50)), val_path=write(tmp_path / "b.parquet", _yes(mixed(50))))
 
 
@@ -242,7 +248,9 @@ def _yes(table: pa.Table) -> pa.Table:
     return table.set_column(table.column_names.index("y"), "y", pa.array(["yes"] * len(table)))
 
 
-def test_an_id_of_many_words_is_dropped_without_being_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_with_too_many_values_to_count_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("torchnn.tables.stream.MOST_WORDS", 50)
     data = module(write(tmp_path / "t.parquet", mixed(400)), max_categories=40)
     assert "id" not in data.schema.slots

@@ -33,51 +33,60 @@ PARQUET, FEATHER = as_bytes(ARROW, pq.write_table), as_bytes(ARROW, feather.writ
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "{} is empty: give a table with a header and rows."),
-        (b"\n \n\r\n", "{} is empty: give a table with a header and rows."),
-        ("x,c,y\n", "{} has no rows below its header: give a table with data."),
-        ("x,c,y", "{} has no rows below its header: give a table with data."),
-        ("x,c,y\n\n\n", "{} has no rows below its header"),
-        (CUT, "{}, row 9 (line 11) has 2 columns where the header has 3: correct it, put values"),
-        (CUT.replace("1.0,red", "1.0,red,1,9"), "{}, row 9 (line 11) has 4 columns where the header has 3"),
+        (b"", "{} is empty: use a table with a header and rows."),
+        (b"\n \n\r\n", "{} is empty: use a table with a header and rows."),
+        ("x,c,y\n", "{} has a header but no rows: use a table with data."),
+        ("x,c,y", "{} has a header but no rows: use a table with data."),
+        ("x,c,y\n\n\n", "{} has a header but no rows"),
+        (CUT, "{}, row 9 (line 11) has 2 columns, but the header has 3: fix this row, put values"),
+        (CUT.replace("1.0,red", "1.0,red,1,9"), "{}, row 9 (line 11) has 4 columns, but the header has 3"),
         (CUT.replace(BODY[3], f"\n\n{BODY[3]}"), "{}, row 9 (line 13) has 2 columns"),
         (CUT.replace("\n", "\r\n"), "{}, row 9 (line 11) has 2 columns"),
         (CUT.replace("\n", "\r"), "{}, row 9 (line 11) has 2 columns"),
         (CUT.replace("red", '"re\nd"', 1), "{}, row 9 (line 12) has 2 columns"),
-        (GOOD.replace(BODY[9], f'"{BODY[9]}'), "{}, row 9 (line 11) has 1 column where the header has 3: correct it, "),
-        (GOOD.replace(BODY[9], BODY[9][:-1] + '"' + BODY[9][-1]), "row 9 (counted from 0), column 'y' runs to the end"),
-        ('"' + GOOD, "{}, line 1: the header cannot be read (unexpected end of data): correct it, closing each"),
+        (
+            GOOD.replace(BODY[9], f'"{BODY[9]}'),
+            "{}, row 9 (line 11) has 1 column, but the header has 3: fix this row, ",
+        ),
+        (
+            GOOD.replace(BODY[9], BODY[9][:-1] + '"' + BODY[9][-1]),
+            "row 9 (counted from 0), column 'y': the value runs to the end",
+        ),
+        ('"' + GOOD, "{}, line 1: the header cannot be parsed (unexpected end of data): fix it, and close every"),
         (
             GOOD.replace("red", "caf\xe9").encode("latin-1"),
-            "{}, line 2: byte 0xe9 is not utf-8: save the file as UTF-8",
+            "{}, line 2: byte 0xe9 is not valid utf-8: save the file as UTF-8",
         ),
-        (GOOD.encode()[:-1] + b"\xc3", "{}, line 41: byte 0xc3 is not utf-8"),
-        (GOOD.encode("utf-16"), "{} is encoded as utf-16: give --data.encoding utf-16, or save it as UTF-8."),
-        (GOOD.encode("utf-32"), "{} is encoded as utf-32: give --data.encoding utf-32"),
-        (GOOD.encode("utf-16-le"), "{} seems to be encoded as utf-16-le: give --data.encoding utf-16-le"),
-        (GOOD.encode("utf-16-be"), "{} seems to be encoded as utf-16-be: give --data.encoding utf-16-be"),
-        (GOOD.replace("blue", "bl\0ue", 1), "{}, line 3 holds a NUL byte, which text does not: write the file again."),
-        (GOOD.replace("x,c,y", "c,c,y"), "{}, columns 1 and 2 are both named 'c': rename one."),
-        (GOOD.replace("x,c,y", "x, x ,y"), "{}, columns 1 and 2 are both named 'x': rename one."),
-        (GOOD.replace("x,c,y", ",c,y"), "{}, column 1 has a blank name: give each column a name; if pandas wrote"),
-        (GOOD.replace("\n", ",\n"), "{}, column 4 has a blank name: give each column a name."),
+        (GOOD.encode()[:-1] + b"\xc3", "{}, line 41: byte 0xc3 is not valid utf-8"),
+        (GOOD.encode("utf-16"), "{} is encoded as utf-16: set --data.encoding utf-16, or save the file as UTF-8."),
+        (GOOD.encode("utf-32"), "{} is encoded as utf-32: set --data.encoding utf-32"),
+        (GOOD.encode("utf-16-le"), "{} seems to be encoded as utf-16-le: set --data.encoding utf-16-le"),
+        (GOOD.encode("utf-16-be"), "{} seems to be encoded as utf-16-be: set --data.encoding utf-16-be"),
+        (
+            GOOD.replace("blue", "bl\0ue", 1),
+            "{}, line 3 contains a NUL byte, which text files cannot hold: write the file again.",
+        ),
+        (GOOD.replace("x,c,y", "c,c,y"), "{}, columns 1 and 2 are both named 'c': rename one of them."),
+        (GOOD.replace("x,c,y", "x, x ,y"), "{}, columns 1 and 2 are both named 'x': rename one of them."),
+        (GOOD.replace("x,c,y", ",c,y"), "{}, column 1 has a blank name: give every column a name; if pandas wrote"),
+        (GOOD.replace("\n", ",\n"), "{}, column 4 has a blank name: give every column a name."),
         (
             ",".join(f"c{i}" for i in range(100_000)),
-            "{} has 100,000 columns, more than --data.max_columns 10,000: raise",
+            "{} has 100,000 columns, more than --data.max_columns 10,000: raise this limit",
         ),
         (PARQUET, None),  # the content decides, not the name
-        (PARQUET[:-9], "{} is a broken Parquet file (Parquet magic bytes not found in footer"),
-        (PARQUET[: len(PARQUET) // 2], "{} is a broken Parquet file"),
-        (PARQUET[:4], "{} is a broken Parquet file"),
+        (PARQUET[:-9], "{} is a corrupt Parquet file (Parquet magic bytes not found in footer"),
+        (PARQUET[: len(PARQUET) // 2], "{} is a corrupt Parquet file"),
+        (PARQUET[:4], "{} is a corrupt Parquet file"),
         (FEATHER, None),
-        (FEATHER[:-20], "{} is a broken Arrow file (Not an Arrow file): write it again."),
+        (FEATHER[:-20], "{} is a corrupt Arrow file (Not an Arrow file): write it again."),
         (b"PK\x03\x04rest", "{} is a zip archive or an Excel file: unpack it, or save it as CSV."),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "{} is an Excel file: save it as CSV."),
         (b"FEA1rest", "{} is a Feather file of version 1: write it again as version 2."),
-        (b"%PDF-1.7\n", "{} is a PDF: give a table."),
+        (b"%PDF-1.7\n", "{} is a PDF: use a table."),
         (gzip.compress(PARQUET), "{} is a compressed Parquet or Arrow file: decompress it first."),
         ("y\n" + "0\n1\n" * 20, "{} has no column left to learn from: check --data.include and --data.exclude."),
-        ("a,y\n" + "1,0\n1,1\n" * 20, "{} has no column left to learn from: give a table with columns that vary."),
+        ("a,y\n" + "1,0\n1,1\n" * 20, "{} has no column left to learn from: use a table with columns that vary."),
     ],
     ids=by_sentence,
 )
@@ -97,7 +106,7 @@ def test_a_compressed_file_that_is_cut_off_is_refused(compress: Any, kept: float
     assert read(write(tmp_path / "whole.csv.gz", packed)).num_features == 2
     cut = packed[: int(kept * len(packed)) if isinstance(kept, float) else kept]
     path = write(tmp_path / "t.csv.gz", cut)
-    assert refusal(path).startswith(f"{path} is compressed, but cut off or broken (")
+    assert refusal(path).startswith(f"{path} is a compressed file that is truncated or damaged (")
 
 
 @pytest.mark.parametrize("codec", ["zstd", "lz4", "brotli"])
@@ -108,15 +117,15 @@ def test_the_other_compressions_are_read_and_refused_when_cut_off(codec: str, tm
     packed = sink.getvalue().to_pybytes()
     assert read(write(tmp_path / "t.csv.br", packed)).num_features == 2
     path = write(tmp_path / "cut.csv.br", packed[: len(packed) // 2])
-    assert f"{path} is compressed, but cut off or broken" in refusal(path)
+    assert f"{path} is a compressed file that is truncated or damaged" in refusal(path)
 
 
 @pytest.mark.parametrize(
     ("suffix", "sentence"),
     [
-        (".parquet", "is no parquet file in spite of its name, or is broken: write it again."),
-        (".feather", "is no feather file in spite of its name, or is broken: write it again."),
-        (".json", "is a .json file, which is not read: save it as CSV or Parquet."),
+        (".parquet", "has the name of a .parquet file but is not one, or is corrupt: write it again."),
+        (".feather", "has the name of a .feather file but is not one, or is corrupt: write it again."),
+        (".json", "is a .json file, which is not supported: save it as CSV or Parquet."),
     ],
 )
 def test_a_name_that_says_another_format_is_believed_of_text(suffix: str, sentence: str, tmp_path: Path) -> None:
@@ -127,19 +136,37 @@ def test_a_name_that_says_another_format_is_believed_of_text(suffix: str, senten
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        (lambda row: 1, "{}, target 'y' is '1' in all 40 rows: give a table with rows of both classes."),
-        (lambda row: row % 3, "{}, target 'y' has 3 classes ('0', '1', '2'): give a column with two, or numbers"),
-        (lambda row: ("No", "Yes", "yes ")[row % 3], "3 classes ('No', 'Yes', 'yes'): write each in one way."),
+        (lambda row: 1, "{}, target 'y' is '1' in all 40 rows: use a table with rows of both classes."),
+        (
+            lambda row: row % 3,
+            "{}, target 'y' has 3 classes ('0', '1', '2'): use a column with two classes, or with numbers",
+        ),
+        (lambda row: ("No", "Yes", "yes ")[row % 3], "3 classes ('No', 'Yes', 'yes'): write each class in one way."),
         (
             lambda row: ("Yes", "yes ")[row % 2],
-            "has the classes 'Yes', 'yes', which differ in case only: write them in",
+            "has the classes 'Yes', 'yes', which differ only in case: write them in",
         ),
-        (lambda row: "" if row == 7 else row % 2, "{}, row 7 (line 9), target 'y' is missing, as in 1 of 40 rows"),
-        (lambda row: "nan", "{}, row 0 (line 2), target 'y' is missing, as in 40 of 40 rows: remove these rows"),
-        (lambda row: row / 30, "{}, row 31 (line 33), target 'y' is 1.03333: give two classes, or probabilities"),
-        (lambda row: "inf" if row == 3 else row / 50, "{}, row 3 (line 5), target 'y' is inf: give two classes"),
+        (
+            lambda row: "" if row == 7 else row % 2,
+            "{}, row 7 (line 9), target 'y' is missing (1 of 40 rows have no target)",
+        ),
+        (
+            lambda row: "nan",
+            "{}, row 0 (line 2), target 'y' is missing (40 of 40 rows have no target): remove these rows",
+        ),
+        (
+            lambda row: row / 30,
+            "{}, row 31 (line 33), target 'y' is 1.03333: use a target with two classes, or with probabilities",
+        ),
+        (
+            lambda row: "inf" if row == 3 else row / 50,
+            "{}, row 3 (line 5), target 'y' is inf: use a target with two classes",
+        ),
         (lambda row: 0.5, "{}, target 'y' is '0.5' in all 40 rows"),
-        (lambda row: f"2020-01-0{row % 2 + 1}", "{}, target 'y' holds date32[day]: give a column with two classes."),
+        (
+            lambda row: f"2020-01-0{row % 2 + 1}",
+            "{}, target 'y' holds date32[day]: use a column with two classes, or with probabilities",
+        ),
     ],
     ids=by_sentence,
 )
@@ -153,27 +180,30 @@ def test_a_bad_target_is_refused(target: Any, sentence: str, tmp_path: Path) -> 
     [
         (
             lambda row: f'"{row},5"',
-            "{}, row 0 (line 2), column 'c': '0,5' is no number: write numbers as 1234.5, or give",
+            "{}, row 0 (line 2), column 'c': '0,5' is not a number: write numbers as 1234.5, or set --data.decimal ,",
         ),
-        (lambda row: f"{row} 000", "{}, row 0 (line 2), column 'c': '0 000' is no number: write numbers as 1234.5"),
-        (lambda row: f"{row}\u202f000", "row 0 (line 2), column 'c': '0\\u202f000' is no number"),
-        (lambda row: "1 000" if row == 5 else row * 1.5, "{}, row 5 (line 7), column 'c': '1 000' is no number"),
-        (lambda row: f"{row}%", "{}, row 0 (line 2), column 'c': '0%' is no number: write numbers as 1234.5"),
-        (lambda row: f"${row}.25", "{}, row 0 (line 2), column 'c': '$0.25' is no number"),
+        (lambda row: f"{row} 000", "{}, row 0 (line 2), column 'c': '0 000' is not a number: write numbers as 1234.5"),
+        (lambda row: f"{row}\u202f000", "row 0 (line 2), column 'c': '0\\u202f000' is not a number"),
+        (lambda row: "1 000" if row == 5 else row * 1.5, "{}, row 5 (line 7), column 'c': '1 000' is not a number"),
+        (lambda row: f"{row}%", "{}, row 0 (line 2), column 'c': '0%' is not a number: write numbers as 1234.5"),
+        (lambda row: f"${row}.25", "{}, row 0 (line 2), column 'c': '$0.25' is not a number"),
         (
             lambda row: "error" if row == 9 else row * 1.5,
-            "row 9 (line 11), column 'c': 'error' is no number: correct it",
+            "row 9 (line 11), column 'c': 'error' is not a number: fix it",
         ),
         (lambda row: "inf" if row == 9 else row * 1.5, "{}, row 9 (line 11), column 'c': inf (or a number beyond 1.8e"),
         (lambda row: "-Infinity" if row == 9 else row * 1.5, "{}, row 9 (line 11), column 'c': -inf (or a number"),
         (lambda row: "1e400" if row == 9 else row * 1.5, "{}, row 9 (line 11), column 'c': inf (or a number beyond"),
-        (lambda row: "1e200" if row == 9 else row * 1.5, "column 'c': 1e+200 is not a finite number below 1e+100: "),
-        (lambda row: f"2020-01-{row % 28 + 1:02}{'Z' * (row == 9)}", "is no time like the others: correct it"),
+        (
+            lambda row: "1e200" if row == 9 else row * 1.5,
+            "column 'c': 1e+200 is not a finite number below 1e+100: fix it or leave it empty, or ",
+        ),
+        (lambda row: f"2020-01-{row % 28 + 1:02}{'Z' * (row == 9)}", "is not a time like the other values: fix it"),
         (
             lambda row: f"2020-01-{row % 28 + 1:02}" if row != 9 else "soon",
-            "row 9 (line 11), column 'c': 'soon' is no time",
+            "row 9 (line 11), column 'c': 'soon' is not a time",
         ),
-        (lambda row: f"2020-02-{row % 30 + 1:02}", "row 29 (line 31), column 'c': '2020-02-30' is no time"),
+        (lambda row: f"2020-02-{row % 30 + 1:02}", "row 29 (line 31), column 'c': '2020-02-30' is not a time"),
     ],
     ids=by_sentence,
 )
@@ -186,7 +216,8 @@ def test_too_many_categories_are_refused_and_can_be_allowed(tmp_path: Path) -> N
     path = write(tmp_path / "t.csv", text(lines(lambda row: f"c{row % 5000},{row % 2}", "c,y", 20_000)))
     sentence = refusal(path)
     assert f"{path}, column 'c' has 4,9" in sentence
-    assert "more than --data.max_categories 1,000: raise it, or give --data.exclude \"['c']\"." in sentence
+    assert "more than --data.max_categories 1,000: raise this limit, or leave the column out with" in sentence
+    assert sentence.endswith("--data.exclude \"['c']\".")
     assert len(read(path, max_categories=5000).schema.columns[0].values) > 4000
 
 
@@ -206,34 +237,43 @@ def test_wide_tables_can_be_allowed(tmp_path: Path) -> None:
         ({"target": "yy"}, "{} has no column 'yy' for --data.target: did you mean 'y'?"),
         ({"target": "Y"}, "{} has no column 'Y' for --data.target: did you mean 'y'?"),
         ({"target": "loss"}, "{} has no column 'loss' for --data.target: the columns are 'x', 'c', 'y'."),
-        ({"target": ""}, "which column of {} is the target? Give --data.target, one of its columns: 'x', 'c', 'y'."),
-        ({"positive": "2"}, "--data.positive 2 does not occur in target 'y' of {}: choose one of '0', '1'."),
-        ({"include": ["cc"]}, "--data.include 'cc' fits no column of {}: did you mean 'c'?"),
-        ({"exclude": ["z*"]}, "--data.exclude 'z*' fits no column of {}: the columns are 'x', 'c', 'y'."),
-        ({"keep": ["C "]}, "--data.keep 'C ' fits no column of {}: did you mean 'c'?"),
+        ({"target": ""}, "--data.target is missing: name the column of {} to predict, one of 'x', 'c', 'y'."),
+        ({"positive": "2"}, "--data.positive 2 does not occur in target 'y' of {}: use one of '0', '1'."),
+        ({"include": ["cc"]}, "--data.include 'cc' matches no column of {}: did you mean 'c'?"),
+        ({"exclude": ["z*"]}, "--data.exclude 'z*' matches no column of {}: the columns are 'x', 'c', 'y'."),
+        ({"keep": ["C "]}, "--data.keep 'C ' matches no column of {}: did you mean 'c'?"),
         ({"exclude": ["*"]}, "{} has no column left to learn from: check --data.include and --data.exclude."),
         ({"id_column": "id"}, "{} has no column 'id' for --data.id_column: the columns are"),
         ({"weight_column": "xx"}, "{} has no column 'xx' for --data.weight_column: did you mean 'x'?"),
-        ({"weight_column": "c"}, "{}, row 0 (line 2), column 'c': 'red' is no number: correct it."),
-        ({"weight_column": "y"}, "--data.weight_column and --data.target are both 'y': name another column."),
-        ({"id_column": "y"}, "--data.id_column and --data.target are both 'y': name another column."),
-        ({"types": {"z": "number"}}, "--data.types names 'z', which {} has not: the columns are"),
-        ({"types": {"c": "text"}}, "--data.types.c is 'text': choose one of number, boolean, category, time."),
-        ({"types": {"c": "number"}}, "{}, row 0 (line 2), column 'c': 'red' is no number: correct it."),
-        ({"types": {"c": "boolean"}}, "{}, row 0 (line 2), column 'c': 'red' is neither true nor false: correct it"),
-        ({"types": {"x": "boolean"}}, "{}, row 0 (line 2), column 'x': '0.5' is neither true nor false: correct it"),
-        ({"types": {"c": "time"}}, "{}, row 0 (line 2), column 'c': 'red' is no time like the others: write all as"),
-        ({"types": {"x": "time"}}, "{}, column 'x' holds double where a time belongs: give a column that does"),
-        ({"delimiter": ";"}, "its only column is 'x,c,y'; if that is several, give --data.delimiter."),
-        ({"split": "time", "split_column": "c"}, "{}, column 'c' orders no rows: give --data.split_column a time or a"),
+        ({"weight_column": "c"}, "{}, row 0 (line 2), column 'c': 'red' is not a number: fix it."),
+        ({"weight_column": "y"}, "--data.weight_column and --data.target are both 'y': use different columns."),
+        ({"id_column": "y"}, "--data.id_column and --data.target are both 'y': use different columns."),
+        ({"types": {"z": "number"}}, "--data.types has a column 'z', which {} does not have: the columns are"),
+        ({"types": {"c": "text"}}, "--data.types.c is 'text': use one of number, boolean, category, time."),
+        ({"types": {"c": "number"}}, "{}, row 0 (line 2), column 'c': 'red' is not a number: fix it."),
+        ({"types": {"c": "boolean"}}, "{}, row 0 (line 2), column 'c': 'red' is neither true nor false: fix it"),
+        ({"types": {"x": "boolean"}}, "{}, row 0 (line 2), column 'x': '0.5' is neither true nor false: fix it"),
+        (
+            {"types": {"c": "time"}},
+            "{}, row 0 (line 2), column 'c': 'red' is not a time like the other values: write all times as",
+        ),
+        (
+            {"types": {"x": "time"}},
+            "{}, column 'x' holds double, which cannot be read as a time: convert the column to a time.",
+        ),
+        ({"delimiter": ";"}, "its only column is 'x,c,y'; if this is several columns, set --data.delimiter."),
+        (
+            {"split": "time", "split_column": "c"},
+            "{}, column 'c' cannot order the rows: set --data.split_column to a column of times or",
+        ),
         ({"split": "group", "split_column": "g"}, "{} has no column 'g' for --data.split_column: the columns are"),
-        ({"encoding": "klingon"}, "encoding is 'klingon': choose one such as utf-8, latin-1 or utf-16."),
-        ({"encoding": "rot13"}, "encoding is 'rot13': choose one"),
-        ({"encoding": "undefined"}, "encoding is 'undefined': choose one"),
+        ({"encoding": "klingon"}, "encoding is 'klingon': use a text encoding such as utf-8, latin-1 or utf-16."),
+        ({"encoding": "rot13"}, "encoding is 'rot13': use a text encoding"),
+        ({"encoding": "undefined"}, "encoding is 'undefined': use a text encoding"),
         ({"encoding": "utf-16-le"}, "{}"),
-        ({"delimiter": "::"}, "delimiter is '::': give one character, such as ; or tab."),
-        ({"delimiter": '"'}, "delimiter is '\"': give one character"),
-        ({"decimal": "x"}, "decimal is 'x': give a point or a comma."),
+        ({"delimiter": "::"}, "delimiter is '::': use one character, such as ; or tab."),
+        ({"delimiter": '"'}, "delimiter is '\"': use one character"),
+        ({"decimal": "x"}, "decimal is 'x': use a point or a comma."),
     ],
     ids=by_sentence,
 )
@@ -247,11 +287,17 @@ def test_a_wrong_option_is_named_with_what_would_be_right(
 @pytest.mark.parametrize(
     ("weight", "sentence"),
     [
-        (lambda row: -1 if row == 4 else 1, "{}, row 4 (line 6), weight 'c' is -1: give a number, 0 or more."),
-        (lambda row: "" if row == 4 else 1, "{}, row 4 (line 6), weight 'c' is missing: give a number, 0 or more."),
+        (
+            lambda row: -1 if row == 4 else 1,
+            "{}, row 4 (line 6), weight 'c' is -1: it must be a number that is 0 or more.",
+        ),
+        (
+            lambda row: "" if row == 4 else 1,
+            "{}, row 4 (line 6), weight 'c' is missing: it must be a number that is 0 or more.",
+        ),
         (lambda row: "inf" if row == 4 else 1, "{}, row 4 (line 6), column 'c': inf (or"),
-        (lambda row: 0, "{}, weight 'c' is 0 in all rows: give a weight above 0."),
-        (lambda row: row * 7 % 10 // 5, "{}, weight 'c' is 0 in all train rows of a class: give weights above 0."),
+        (lambda row: 0, "{}, weight 'c' is 0 in all rows: set a weight above 0 in some rows."),
+        (lambda row: row * 7 % 10 // 5, "{}, weight 'c' is 0 in all training rows of one class: set a weight above 0"),
     ],
     ids=by_sentence,
 )
@@ -267,18 +313,18 @@ def test_what_is_not_there_is_refused_with_what_is(tmp_path: Path) -> None:
     for wanted, sentence in [
         ("loans.tsv", "does not exist: did you mean loans.csv?"),
         ("other.csv", "other.csv does not exist: give the path of a table."),
-        ("*.parquet", "*.parquet matches no file: give a pattern that does."),
-        ("empty", "empty is a folder without a table: give a file, or a folder of .csv, .tsv,"),
-        ("x" * 300, "File name too long: give a file that can be read."),
+        ("*.parquet", "*.parquet matches no file: change the pattern."),
+        ("empty", "empty is a folder without tables: use a file, or a folder with files that end in .csv, .tsv,"),
+        ("x" * 300, "cannot be read (File name too long): check its name and permissions."),
     ]:
         assert sentence in refusal(tmp_path / wanted)
-    assert refusal("") == refusal([]) == "no file is named: give the path of a table."
+    assert refusal("") == refusal([]) == "no file is given: give the path of a table."
     assert refusal("/dev/null") == "/dev/null is a pipe or a device: write the table to a file first."
     path = tmp_path / "loans.csv"
     assert refusal([str(path), str(tmp_path / "empty/../loans.csv")]).endswith(
-        "loans.csv is named twice: name each file once."
+        "loans.csv is given twice: give each file once."
     )
-    assert refusal(path, test_path=str(path)) == f"{path} is named twice: name each file once."
+    assert refusal(path, test_path=str(path)) == f"{path} is given twice: give each file once."
 
 
 def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +337,7 @@ def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytes
     for method in ("open", "read_bytes", "is_dir"):
         with monkeypatch.context() as patch:
             patch.setattr(Path, method, closed)
-            assert refusal(path).endswith("Permission denied: give a file that can be read.")
+            assert refusal(path).endswith("cannot be read (Permission denied): check its name and permissions.")
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,25 +350,27 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
         return answer
 
     monkeypatch.setattr("torchnn.tables.files.read_text", slow)
-    assert refusal(path) == f"{path} changed while it was read: wait until it is complete, then start again."
+    assert refusal(path) == f"{path} changed while it was being read: wait until it is complete, then start again."
 
 
 def test_files_that_differ_are_refused_by_name(tmp_path: Path) -> None:
     first = write(tmp_path / "1.csv", GOOD)
     second = tmp_path / "2.csv"
     write(second, text(lines(lambda row: f"{row},{row % 2}", "x,y")))
-    assert refusal(tmp_path) == f"{second} lacks column 'c' of {first}: give files with the same columns."
+    assert refusal(tmp_path) == f"{second} does not have column 'c' of {first}: use files with the same columns."
     write(second, text(lines(lambda row: good(row) + ",1,2", "x,c,y,z,w")))
-    assert refusal(tmp_path) == f"{second} has columns 'z', 'w', which {first} lacks: give files with the same columns."
+    assert refusal(tmp_path) == (
+        f"{second} has columns 'z', 'w', which {first} does not have: use files with the same columns."
+    )
     write(second, text(lines(lambda row: f"{row if row != 9 else '?!'},red,{row % 2}")))
-    assert f"{second}, row 9 (line 11), column 'x': '?!' is no number" in refusal(tmp_path)
+    assert f"{second}, row 9 (line 11), column 'x': '?!' is not a number" in refusal(tmp_path)
     write(second, GOOD.replace(BODY[9], "1,red,"))
-    assert f"{second}, row 9 (line 11), target 'y' is missing, as in 1 of 80 rows" in refusal(tmp_path)
+    assert f"{second}, row 9 (line 11), target 'y' is missing (1 of 80 rows have no target)" in refusal(tmp_path)
     second.unlink()
     third = tmp_path / "3.parquet"
     pq.write_table(pa.table({"x": ["a"] * 9, "c": ["b"] * 9, "y": [1] * 9}), third)
     assert refusal(tmp_path) == (
-        f"column 'x' holds double in {first} and string in {third}: give files whose columns hold the same."
+        f"column 'x' holds double in {first} and string in {third}: convert it to the same type in all files."
     )
 
 
@@ -337,8 +385,8 @@ def test_faults_of_file_and_target_come_before_remarks_on_columns(
 
 def test_a_name_that_is_no_word_keeps_the_sentence_on_one_line_and_the_flag_usable(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a\nb": ["x", "y"] * 20, "y": [0, 1] * 20}), tmp_path / "t.parquet")
-    assert "column 'a\\nb': 'x' is no number" in refusal(tmp_path / "t.parquet", types={"a\nb": "number"})
+    assert "column 'a\\nb': 'x' is not a number" in refusal(tmp_path / "t.parquet", types={"a\nb": "number"})
     path = write(tmp_path / "t.csv", with_column(lambda row: f"{row}%", head="x,the share,y"))
-    assert "or --data.types \"{'the share': category}\"." in refusal(path)
+    assert "or set --data.types \"{'the share': category}\" to use the column as words." in refusal(path)
     path = write(tmp_path / "t.csv", with_column(lambda row: "9%" + "8" * 5000 if row == 3 else row + 0.5))
     assert len(refusal(path)) < 500

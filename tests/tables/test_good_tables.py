@@ -20,9 +20,9 @@ from pyarrow import feather
 from tests.tables.helpers import ROWS, good, lines, read, refusal, text, with_column, with_target, write
 from torchnn.data.module import TabularDataModule
 from torchnn.tables import TableError
-from torchnn.tables.columns import TIME_PARTS, Column, Schema
-from torchnn.tables.memory import raw_table
-from torchnn.tables.prepare import encode_table, unseen_categories
+from torchnn.tables.prepare import count_unseen_categories, encode_table
+from torchnn.tables.raw import raw_table
+from torchnn.tables.schema import TIME_PARTS, Column, Schema, schema_of_numbers
 
 GOOD = text(lines(good))
 
@@ -157,13 +157,13 @@ def test_a_zone_is_a_shift_and_a_time_of_day_a_cycle(tmp_path: Path) -> None:
     np.testing.assert_allclose(clock.table.features[:, 1:], np.stack([np.sin(turn), np.cos(turn)], 1), atol=1e-6)
 
 
-def test_other_forms_of_dates_are_read_by_their_format_and_else_remarked_on(
+def test_dates_in_another_format_are_read_with_time_format_and_noted_without_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "t.csv", with_column(lambda row: f"{row % 9 + 1:02}/01/2020"))
     assert read(path).schema.columns[1].kind == "category"
     assert (
-        "column 'c' looks like dates, but is a category: --data.time_format, such as %d/%m/%Y"
+        "column 'c' looks like dates, but is used as a category: to read the dates, set --data.time_format, such as"
         in capsys.readouterr().err
     )
     assert read(path, time_format="%d/%m/%Y").schema.columns[1].kind == "time"
@@ -174,7 +174,7 @@ def test_booleans_in_words_are_booleans_if_asked(words: str, tmp_path: Path) -> 
     yes, no = words.split()
     path = write(tmp_path / "t.csv", with_column(lambda row: "" if row % 8 == 5 else [no, yes][row % 4 == 0]))
     data = read(path, types={"c": "boolean"})
-    assert data.schema.columns[1] == Column("c", "boolean", (), True)
+    assert data.schema.columns[1] == Column(name="c", kind="boolean", missing=True)
     assert data.table.features[:6, 1].nan_to_num(-1).tolist() == [1, 0, 0, 0, 1, -1]
 
 
@@ -193,32 +193,40 @@ def test_missing_in_any_form_is_the_same(word: str, value: Callable[[int], Any],
     same(read(path, missing=["gone"]), read(blank, missing=["gone"]))
 
 
-def test_types_that_no_network_takes_are_dropped_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_types_that_a_network_cannot_use_are_dropped_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     odd = {"b": [b"x"] * 40, "l": [[1]] * 40, "s": [{"a": 1}] * 40, "n": [None] * 40}
     data = read(pa.table({"x": NUMBERS, **odd, "y": [0, 1] * 20}))
     assert data.table.columns == ("x",)
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == "torchnn: column 'b' holds binary, which no network takes: dropped; write it as numbers or words."
-    assert said[3] == "torchnn: column 'n' has no value in any row: dropped; --data.keep \"['n']\" keeps it."
+    assert said[0] == (
+        "torchnn: column 'b' is dropped because a network cannot use binary values; to use it, convert it to numbers "
+        "or words."
+    )
+    assert said[3] == (
+        "torchnn: column 'n' is dropped because it has no value in any row; to keep it, set --data.keep \"['n']\"."
+    )
     assert "no column of numbers, words, booleans or times" in refusal(pa.table({"l": [[1]] * 40, "y": [0, 1] * 20}))
 
 
-def test_what_looks_useless_is_dropped_with_one_line_each_and_can_be_kept(
+def test_columns_that_look_useless_are_dropped_with_a_note_and_can_be_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     head = "key,user_id,name,k,empty,x,y"
     rows = lines(lambda row: f"{(row * 37) % 100},{row * row},person {row},7,,{row % 13},{row % 2}", head, 100)
     path = write(tmp_path / "t.csv", text(rows))
     assert [column.name for column in read(path).schema.columns] == ["x"]
-    keeps = "dropped; --data.keep \"['{0}']\" keeps it."
+    keep = "to keep it, set --data.keep \"['{}']\"."
     reasons = {
-        "key": "is a whole number that never repeats, so looks like an id",
-        "user_id": "is a whole number that never repeats, so looks like an id",
-        "name": "is different in nearly all rows, so looks like an id or free text",
-        "k": "is the same in all rows",
+        "key": "holds whole numbers that never repeat and looks like an id",
+        "user_id": "holds whole numbers that never repeat and looks like an id",
+        "name": "has a different value in nearly all rows and looks like an id or free text",
+        "k": "has the same value in all rows",
         "empty": "has no value in any row",
     }
-    expected = [f"torchnn: column '{name}' {reason}: {keeps.format(name)}" for name, reason in reasons.items()]
+    expected = [
+        f"torchnn: column '{name}' is dropped because it {reason}; {keep.format(name)}"
+        for name, reason in reasons.items()
+    ]
     assert capsys.readouterr().err.splitlines()[:-1] == expected
     kept = read(path, keep=["user_id", "name", "k", "empty", "key"])
     assert [column.name for column in kept.schema.columns] == head.split(",")[:-1]
@@ -283,7 +291,7 @@ def test_dataframes_come_without_their_index() -> None:
     assert data.table.columns == ("x", "c")
     same(read({name: frame[name].tolist() for name in frame}), read(pa.Table.from_pandas(frame)))
     for wrong in ({"x": [1, 2], "y": [1]}, 3, {"x": [[1], "a"]}):
-        with pytest.raises(TableError, match="this is no table"):
+        with pytest.raises(TableError, match="this is not a table"):
             raw_table(wrong)
 
 
@@ -292,19 +300,25 @@ def test_a_trained_schema_reads_new_rows_and_refuses_others(tmp_path: Path) -> N
     new = raw_table({"c": ["red", "pink", None], "other": [1, 2, 3], "x": [1, 2, 3]})
     table = encode_table(new, trained)
     assert table.features.nan_to_num(-1).tolist() == [[1, 3], [2, 0], [3, -1]]
-    assert unseen_categories(table, trained) == {"c": 1}
+    assert count_unseen_categories(table, trained) == {"c": 1}
     for wrong, sentence in [
-        ({"x": [1.0]}, "the table lacks column 'c' that the model was trained on: did you mean"),
-        ({"C": ["a"], "z": [1]}, "the table lacks columns 'x', 'c' that the model was trained on"),
-        ({"x": ["a"], "c": ["red"]}, "row 0 (counted from 0), column 'x': 'a' is no number: correct it."),
-        ({"x": DAYS[:1], "c": ["red"]}, "the table, column 'x' holds date32[day] where a number belongs: give"),
-        ({"x": [[1]], "c": ["red"]}, "the table, column 'x' holds list<item: int64> where a number belongs: give"),
+        ({"x": [1.0]}, "the table does not have column 'c' that the model was trained on: did you mean"),
+        ({"C": ["a"], "z": [1]}, "the table does not have columns 'x', 'c' that the model was trained on"),
+        ({"x": ["a"], "c": ["red"]}, "row 0 (counted from 0), column 'x': 'a' is not a number: fix it."),
+        (
+            {"x": DAYS[:1], "c": ["red"]},
+            "the table, column 'x' holds date32[day], which cannot be read as a number: convert",
+        ),
+        (
+            {"x": [[1]], "c": ["red"]},
+            "the table, column 'x' holds list<item: int64>, which cannot be read as a number: convert",
+        ),
         ({"x": [float("inf")], "c": ["red"]}, "row 0 (counted from 0), column 'x': inf is not a finite number"),
     ]:
         with pytest.raises(TableError) as caught:
             encode_table(raw_table(wrong), trained)
         assert sentence.removesuffix("did you mean") in str(caught.value)
-    with pytest.raises(TableError, match="target 'y' is '2': correct it, the classes of the model are '0', '1'"):
+    with pytest.raises(TableError, match="target 'y' is '2', but the classes of the model are '0', '1': fix"):
         encode_table(raw_table({"x": [1], "c": ["red"], "y": [2]}), trained, with_target=True)
     assert encode_table(raw_table({"x": [None], "c": [None]}), trained).features.isnan().all()
 
@@ -324,10 +338,10 @@ def test_a_trained_schema_reads_new_rows_and_refuses_others(tmp_path: Path) -> N
     ],
 )
 def test_a_corrupted_schema_is_refused(change: dict[str, Any]) -> None:
-    plain = Schema((Column("x", "number"),), "y").as_plain()
-    with pytest.raises(TableError, match="the description of the columns is broken"):
+    plain = schema_of_numbers(["x"], "y", ("no", "yes")).as_plain()
+    with pytest.raises(TableError, match="a damaged description of the columns"):
         Schema.from_plain(plain | change)
-    with pytest.raises(TableError, match="the description of the columns is broken"):
+    with pytest.raises(TableError, match="a damaged description of the columns"):
         Schema.from_plain({name: value for name, value in plain.items() if name not in change})
 
 
@@ -338,4 +352,4 @@ def test_a_parquet_file_whose_pages_are_damaged_is_refused(tmp_path: Path) -> No
     )
     content = bytearray(path.read_bytes())
     content[300:310] = bytes(10)
-    assert "is a broken Parquet file" in refusal(write(path, bytes(content)))
+    assert "is a corrupt Parquet file" in refusal(write(path, bytes(content)))

@@ -126,7 +126,8 @@ def test_ids_that_float64_cannot_tell_apart_are_dropped(
     for path, options in in_every_format(table, tmp_path):
         assert [column.name for column in read(path, **options).schema.columns] == ["x"]
         assert (
-            "column 'n' is a whole number that never repeats, so looks like an id: dropped" in capsys.readouterr().err
+            "column 'n' is dropped because it holds whole numbers that never repeat and looks like an id"
+            in capsys.readouterr().err
         )
     repeated = table.set_column(1, "n", pa.array([first + row % 9 * 10**12 for row in rows]))
     assert [column.name for column in read(repeated).schema.columns] == ["x", "n"]
@@ -143,7 +144,7 @@ def test_a_third_class_of_a_test_is_named_the_same_way(stream: bool, tmp_path: P
     )
     data = read(tmp_path / "t.parquet", part="all", schema=trained.plain_schema, stream=stream)
     with pytest.raises(
-        TableError, match=r"row 2 .*target 'y' is 'maybe': correct it, the classes of the model are 'no', 'yes'"
+        TableError, match=r"row 2 .*target 'y' is 'maybe', but the classes of the model are 'no', 'yes'"
     ):
         list(data.test_dataloader())
 
@@ -171,7 +172,7 @@ def test_a_model_that_knows_times_without_a_zone_takes_none_with_one_nor_the_rev
     other = with_times(tmp_path / "other.parquet", not zoned)
     words = pa.table({"t": [f"2020-01-31 12:00{'' if zoned else 'Z'}", None], "y": [0, 1]})
     has, had = ("without", "with") if zoned else ("with", "without")
-    sentence = f"column 't' holds times {has} a zone, the model was trained on times {had} a zone: write them as it"
+    sentence = f"column 't' holds times {has} a zone, but the model was trained on times {had} a zone: write them as"
     with pytest.raises(TableError, match=sentence):
         read(other, stream=stream, **known)
     with pytest.raises(TableError, match=sentence):
@@ -203,7 +204,7 @@ def test_a_column_that_is_emptier_than_training_saw_it_is_remarked_on(
     trained = read(pa.table({"x": x, "z": holes, "c": words, "y": TARGET}))
     new = {"x": [None, *x[1:]], "z": pa.nulls(ROWS, pa.float64()), "c": [*words[:-2], None, None]}
     cases = [
-        (new, ["'x' has no value in 1 of 40 rows, in", "'z' has no value in any of 40", "'c' has no value in 2 of 40"])
+        (new, ["'x' has no value in 1 of 40 rows, but", "'z' has no value in any of 40", "'c' has no value in 2 of 40"])
     ]
     cases += [({"x": x, "z": holes, "c": words}, []), ({"x": [0.5], "z": pa.nulls(1, pa.float64()), "c": ["a"]}, [])]
     for table, sentences in cases:

@@ -86,30 +86,35 @@ def test_files_of_their_own_are_the_parts(given: tuple[str, ...], tmp_path: Path
         assert len(data.rows["train"]) == 80
     one_class = text(lines(lambda row: f"{row},red,1"))
     write(tmp_path / f"{given[0]}.csv", one_class)
-    assert refusal(own, **options) == f"--data.{given[0]}_path has rows of one class only: give rows of both."
+    assert refusal(own, **options) == (
+        f"--data.{given[0]}_path has rows of one class only: use files with rows of both classes."
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"split": "time"}, "split is time: give split_column, the time of each row."),
+        ({"split": "time"}, "split is time: set split_column to the column with the time of each row."),
         ({"split_column": "x"}, "split_column is 'x', but split is random: set split to time or group."),
-        ({"split": "time", "split_column": "when", "folds": 3}, "folds does not go with split time: a later part"),
+        (
+            {"split": "time", "split_column": "when", "folds": 3},
+            "folds cannot be used with split time, because later rows",
+        ),
         (
             {"test_path": "a.csv", "folds": 3},
-            "test_path does not go with folds or split random: the files are the split.",
+            "test_path cannot be used with folds, because the files define the split: leave one of them out.",
         ),
-        ({"folds": 1}, "folds is 1: give 2 or more, or 0 for a single run."),
-        ({"folds": 3, "fold": 3}, "fold is 3: it is counted from 0 and below folds, 3."),
-        ({"folds": 200}, "folds is 200: there are fewer rows of one class, choose fewer folds."),
+        ({"folds": 1}, "folds is 1: use 2 or more, or 0 for a single run."),
+        ({"folds": 3, "fold": 3}, "fold is 3: folds are counted from 0, so it must be less than folds, which is 3."),
+        ({"folds": 200}, "folds is 200, but one class has fewer rows than that: use fewer folds."),
         (
             {"folds": 40, "split": "group", "split_column": "group"},
-            "folds is 40: there are only 30 groups, choose fewer",
+            "folds is 40, but there are only 30 groups: use fewer",
         ),
         ({"folds": 3, "val_fraction": 0.001}, "val_fraction 0.001 and test_fraction 0.333333 of 300 rows leave a part"),
         (
             {"split": "time", "split_column": "y"},
-            "--data.split_column and --data.target are both 'y': name another column.",
+            "--data.split_column and --data.target are both 'y': use different columns.",
         ),
     ],
 )
@@ -122,4 +127,4 @@ def test_a_row_without_a_time_is_refused(tmp_path: Path) -> None:
         tmp_path / "t.csv", text(lines(lambda row: f"{'' if row == 6 else row},{row % 5},{row % 2}", "when,x,y"))
     )
     sentence = refusal(path, split="time", split_column="when")
-    assert sentence == f"{path}, row 6 (line 8), column 'when' is missing: every row needs a time to be split by."
+    assert sentence == f"{path}, row 6 (line 8), column 'when' is missing: a split by time needs a time in every row."

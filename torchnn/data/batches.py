@@ -1,4 +1,4 @@
-"""Batches, the share of each step that a process takes, and the loader of tables in memory."""
+"""Batches of rows: what a loader is, how several processes share a step, and the loader of tables in memory."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,14 +13,14 @@ from torchnn.tables.table import Table
 
 BATCHES_PER_EPOCH = 100
 SMALLEST_BATCH, LARGEST_BATCH = 32, 1024
-EPOCHS_OF_A_SEED = 2**31  # seeds are below 2**32, so that no two orders of any two seeds share a generator
+EPOCHS_PER_SEED = 2**31  # seeds are below 2**32, so no two epochs of any two seeds share a generator
 
 
 def batch_size_for(num_rows: int) -> int:
     """Rows in a training batch: the power of two nearest to a hundredth of the training rows, from 32 to 1024.
 
-    An epoch then has about 100 steps, few enough to be quick and enough to be looked at once an epoch. On MAGIC
-    (19,020 rows) batches of 32, 128 and 512 differ by .003 of AUROC, and by 2 times in time.
+    An epoch then has about 100 steps: few enough to be quick, and enough to validate once an epoch. On MAGIC (19,020
+    rows), batches of 32, 128 and 512 differ by .003 in AUROC, and by a factor of 2 in time.
 
     >>> [batch_size_for(rows) for rows in (100, 13_000, 10**9)]
     [32, 128, 1024]
@@ -36,8 +36,8 @@ class Batch(NamedTuple):
         row: position of each row in its table, int64, shape (rows,).
         features: shape (rows, columns).
         target: shape (rows,).
-        weight: of each row in the loss, shape (rows,); None for 1.
-        ids: what names each row, an Arrow array of (rows,), where rows come in order; None for their number.
+        weight: weight of each row in the loss, shape (rows,); None if all weights are 1.
+        ids: id of each row, an Arrow array of shape (rows,), if the rows are in order; None for their numbers.
     """
 
     row: Tensor
@@ -48,28 +48,29 @@ class Batch(NamedTuple):
 
 
 def as_batch(batch: Any) -> Batch:
-    """A batch of anybody's loader: (features, target) becomes a `Batch` with rows numbered from 0."""
+    """A batch of any loader as a `Batch`: in a pair (features, target), rows are numbered from 0."""
     if isinstance(batch, Batch):
         return batch
     features, target = batch
-    return Batch(torch.arange(len(target)), features, target.reshape(-1))
+    return Batch(row=torch.arange(len(target)), features=features, target=target.reshape(-1))
 
 
 class EpochLoader(ABC):
-    """Iterates over the rows of an epoch in steps, of which each of several processes takes a share.
+    """Iterates over the rows of an epoch in steps; several processes share each step.
 
-    A step takes `rows_per_step` rows of an order that is the same for any number of processes; the last step of an
-    epoch takes what is left. All processes make the same number of steps: one that has no rows in a step gives an empty
-    batch, so that nobody waits for it in vain.
+    A step takes `rows_per_step` rows, in an order that does not depend on the number of processes; the last step of an
+    epoch takes the rows that are left. All processes make the same number of steps: a process that has no rows in a
+    step gives an empty batch, so that the others do not wait for it forever.
 
-    `state_dict` says how far an epoch has come: epoch, rows served by all processes together, and what their order
-    depends on. After `load_state_dict` the next iteration goes on from there, with the same number of processes or
-    another one.
+    `state_dict` holds the progress of an epoch: its number, the rows that all processes together have served, and what
+    their order depends on. After `load_state_dict` the next iteration continues from there, with any number of
+    processes.
 
     Args:
-        num_rows: of an epoch, of all processes together; 1 or more.
-        rows_per_step: that all processes together take in a step.
-        shuffle_seed: None to keep the order of the table; else that of an epoch follows from seed and epoch alone.
+        num_rows: rows of an epoch, of all processes together; 1 or more.
+        rows_per_step: rows that all processes together take in a step.
+        shuffle_seed: None to keep the order of the table; else the order of an epoch depends only on this seed and on
+            the number of the epoch.
         rank: number of this process.
         num_ranks: number of processes.
     """
@@ -82,12 +83,12 @@ class EpochLoader(ABC):
         self.num_ranks = num_ranks
         self.epoch = 0
         self.steps_served = 0
-        self.steps_to_skip = 0  # by the next iteration alone
+        self.steps_to_skip = 0  # in the next iteration only
         self.sampler, self.batch_sampler = self, None  # where Lightning looks for set_epoch
 
     @abstractmethod
     def batches(self, first_step: int) -> Iterator[Batch]:
-        """This process's share of each step of the epoch from one on."""
+        """This process's share of each step of the epoch, from a step on."""
 
     def __len__(self) -> int:
         return -(-self.num_rows // self.rows_per_step)
@@ -111,44 +112,45 @@ class EpochLoader(ABC):
             self.epoch, self.steps_served, self.steps_to_skip = epoch, 0, 0
 
     def state_dict(self) -> dict[str, int | None]:
-        """How far the epoch has come; the same on every rank."""
+        """The progress of the epoch, the same on every rank."""
         return {"epoch": self.epoch, "rows": self._rows_before(self.steps_served), **self.order()}
 
     def order(self) -> dict[str, int | None]:
-        """What the order of an epoch depends on, beside the table."""
+        """What the order of an epoch depends on, apart from the table."""
         return {"seed": self.shuffle_seed, "rows_per_step": self.rows_per_step}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next iteration go on where `state_dict` was taken, by any number of processes.
+        """Let the next iteration continue where `state_dict` was taken, with any number of processes.
 
         Raises:
-            ValueError: rows came in another order there, or in steps of another size.
+            ValueError: the rows had another order there, or the steps had another size.
         """
         for name, own in self.order().items():
             if state.get(name) != own:
                 raise ValueError(
-                    f"it was written inside an epoch whose order has {name} {state.get(name)}, this one has {own}: "
-                    "use the same, or a checkpoint from the end of an epoch."
+                    f"it was written inside an epoch with {name} {state.get(name)}, but this run has {name} {own}: "
+                    "use the same value, or a checkpoint from the end of an epoch."
                 )
         self.epoch = state["epoch"]
         self.steps_served = self.steps_to_skip = -(-state["rows"] // self.rows_per_step)
 
 
 class BatchLoader(EpochLoader):
-    """Iterates over some rows of a table in batches; Lightning takes it as a data loader.
+    """Iterates over some rows of a table in batches; Lightning accepts it as a data loader.
 
-    Batches come by whole-tensor indexing: one gather a batch, instead of a Python call a row. Of the rows of each step,
-    process r of k takes every k-th from the r-th on.
+    A batch is one indexing operation on whole tensors, instead of a Python call for each row. Of the rows of each step,
+    process r of k takes every k-th row from the r-th on.
 
     Args:
-        table: where the rows come from.
+        table: the table.
         rows: positions in the table, int64, shape (n,).
         batch_size: rows of a step, of all processes together; the last step may have fewer.
-        shuffle_seed: None to keep the order of `rows`; else epoch e is shuffled by a generator of seed and e.
+        shuffle_seed: None to keep the order of `rows`; else epoch e is shuffled by a generator seeded with seed and e.
         rank: number of this process.
         num_ranks: number of processes.
 
-    >>> table = Table(torch.arange(6.0).view(3, 2), torch.ones(3), ("a", "b"), ("no", "yes"))
+    >>> x, y = torch.arange(6.0).view(3, 2), torch.ones(3)
+    >>> table = Table(features=x, target=y, columns=("a", "b"), classes=("no", "yes"))
     >>> [batch.row.tolist() for batch in BatchLoader(table, torch.arange(3), batch_size=2)]
     [[0, 1], [2]]
     >>> [batch.row.tolist() for batch in BatchLoader(table, torch.arange(3), batch_size=2, rank=1, num_ranks=2)]
@@ -176,14 +178,18 @@ class BatchLoader(EpochLoader):
         all_rows = self.rows_in_order()
         for start in range(first_step * self.rows_per_step, self.num_rows, self.rows_per_step):
             rows = all_rows[start : start + self.rows_per_step][self.rank :: self.num_ranks]
-            weight = None if self.table.weight is None else self.table.weight[rows]
             in_order = self.shuffle_seed is None and self.table.ids is not None
-            ids = self.table.ids.take(pa.array(rows.numpy())) if in_order else None
-            yield Batch(rows, self.table.features[rows], self.table.target[rows], weight, ids)
+            yield Batch(
+                row=rows,
+                features=self.table.features[rows],
+                target=self.table.target[rows],
+                weight=None if self.table.weight is None else self.table.weight[rows],
+                ids=self.table.ids.take(pa.array(rows.numpy())) if in_order else None,
+            )
 
     def rows_in_order(self) -> Tensor:
         """The rows of the current epoch, in the order in which all processes together take them."""
         if self.shuffle_seed is None:
             return self.rows
-        generator = torch.Generator().manual_seed(self.shuffle_seed * EPOCHS_OF_A_SEED + self.epoch)
+        generator = torch.Generator().manual_seed(self.shuffle_seed * EPOCHS_PER_SEED + self.epoch)
         return self.rows[torch.randperm(self.num_rows, generator=generator)]

@@ -1,4 +1,4 @@
-"""The data module: a table, split and served in batches."""
+"""The data module: a table that is split and served in batches."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -12,84 +12,82 @@ from torch import Tensor
 
 from torchnn.console import note
 from torchnn.data.batches import batch_size_for
-from torchnn.data.options import TAB_IN_WORDS, check_options
-from torchnn.data.shares import place
+from torchnn.data.options import check_options, roles_from, splitting_from, text_options_from
+from torchnn.data.shares import data_rank
 from torchnn.data.source import (
     DataSource,
     Loader,
     Part,
     TableSource,
-    description,
+    describe_table,
+    files_to_stream,
     is_path,
-    stream_source,
-    streamed,
-    trained_stream,
-    trained_table,
+    stream_source_for_model,
+    stream_source_for_training,
+    table_source_for_model,
 )
-from torchnn.tables.columns import Schema, of_numbers
-from torchnn.tables.embedded import EMBEDDED
-from torchnn.tables.faults import TableError
-from torchnn.tables.files import RawTable, find_files, read_files
-from torchnn.tables.memory import raw_tables
+from torchnn.tables.errors import TableError
+from torchnn.tables.files import find_files, read_files
 from torchnn.tables.prepare import Prepared, prepare
-from torchnn.tables.roles import Roles
-from torchnn.tables.split import Parts, Split, split_by_class, split_fold
-from torchnn.tables.splitting import Splitting
-from torchnn.tables.table import Table
-from torchnn.tables.text import TextOptions
+from torchnn.tables.raw import RawTable, raw_tables
+from torchnn.tables.schema import Schema, schema_of_numbers
+from torchnn.tables.split import PartRows, SplitRule, split_by_class, split_fold
+from torchnn.tables.table import EMBEDDED, Table
 
 EVALUATION_BATCH_SIZE = 4096
 
 
 class TabularDataModule(pl.LightningDataModule):
-    """A table for binary classification, split into training, validation and held-out rows.
+    """A table for binary classification, split into training, validation and test rows.
 
     Args:
-        path: CSV, TSV, compressed text, Parquet, Arrow or Feather; a folder, a glob or a list of them. In Python each
-            path may also be an Arrow table, a dataframe or a dictionary of columns. null takes `dataset`.
-        target: name of the column to predict: two values, or probabilities from 0 to 1.
-        positive: the value of the target that is class 1; null for 1, true, yes, or the last in order.
+        path: CSV, TSV, compressed text, Parquet, Arrow or Feather files; also folders, globs or a list of them. In
+            Python, also an Arrow table, a dataframe or a dictionary of columns. null uses `dataset`.
+        target: name of the column to predict, with two values or with probabilities from 0 to 1.
+        positive: the value of the target that is class 1; null for 1, true, yes, or else the last value in order.
         include: names or patterns (x_*) of the columns to learn from; empty for all.
         exclude: names or patterns of columns to leave out.
-        keep: columns to learn from although they are constant, look like ids, or have a role of their own.
-        types: kinds of columns that are not what they look like: number, boolean, category or time, by name.
-        id_column: column that names the rows in predictions; null for the number of the row.
+        keep: columns to learn from even if they are constant, look like ids, or have another role.
+        types: the kinds (number, boolean, category or time) of columns that are not what they look like, by name.
+        id_column: column with the id of each row in predictions; null for the number of the row.
         weight_column: column with the weight of each row, 0 or more; null for equal weights.
-        missing: further words that stand for a missing value.
-        delimiter: between the values of a text, one character or tab; null looks at its header.
-        decimal: decimal mark of a text, a point or a comma.
-        encoding: of a text.
-        time_format: how a text writes dates, such as %d/%m/%Y; null for ISO 8601.
-        max_categories: most values of a category.
-        max_columns: most columns of a file.
-        split: random by class proportions; time: the latest rows are held out; group: rows of a group stay together.
-        split_column: the time or the group of each row; it is not learnt from, unless it is in keep.
-        val_path: files with the validation rows; null takes them from `path`.
-        test_path: files with the held-out rows; null takes them from `path`.
-        val_fraction: fraction of the rows that validation gets, between 0 and 1.
+        missing: additional words that stand for a missing value.
+        delimiter: character between the values of a text file, or tab; null finds it in the header.
+        decimal: decimal mark of a text file, a point or a comma.
+        encoding: encoding of a text file.
+        time_format: format of dates in a text file, such as %d/%m/%Y; null for ISO 8601.
+        max_categories: most values that a category may have.
+        max_columns: most columns that a file may have.
+        split: random keeps the class proportions; time tests on the latest rows; group keeps the rows of a group
+            together.
+        split_column: column with the time or the group of each row; it is not learned from unless it is in keep.
+        val_path: files with the validation rows; null takes these rows from `path`.
+        test_path: files with the test rows; null takes these rows from `path`.
+        val_fraction: fraction of the rows for validation, between 0 and 1.
         test_fraction: fraction of the rows that are held out for the test, between 0 and 1.
-        folds: 2 or more for cross-validation: as many runs, each with another part held out; 0 for one run.
-        fold: the fold, from 0, that this run holds out; null for all of them in turn.
-        part: rows that test and predict take: held_out, or all.
+        folds: 2 or more for cross-validation, with one run for each fold that is held out; 0 for a single run.
+        fold: the fold, counted from 0, that this run holds out; null runs all folds in turn.
+        part: rows for test and predict, held_out or all.
         batch_size: rows in a training batch, of all processes together; auto for the power of two nearest to a
             hundredth of the training rows, from 32 to 1024.
-        stream: read Parquet piece by piece instead of at once; auto does if its numbers would take more than 512 MiB.
-        shuffle_rows: rows of the buffer that shuffles a stream; null for what 128 MiB hold, 1,048,576 at most.
-        seed: seed of the split and of the order of the batches; independent of the seed of the weights.
-        dataset: name of an embedded data set; breast_cancer is scikit-learn's (569 rows, 30 columns).
-        schema: what a trained model knows of its columns; its checkpoint sets it.
+        stream: true reads Parquet piece by piece and false reads it at once; auto streams if the numbers would take
+            more than 512 MiB.
+        shuffle_rows: rows of the buffer that shuffles a stream; null for as many as 128 MiB hold, at most 1,048,576.
+        seed: seed of the split and of the order of the batches; it does not affect the initial weights.
+        dataset: name of an embedded data set; breast_cancer comes with scikit-learn (569 rows, 30 columns).
+        schema: what a trained model knows of its columns; a checkpoint sets it.
 
     Raises:
-        ValueError: an argument outside what is said above, or a split that leaves nothing to train on.
-        TableError: a fault of the table, which names file, row and column; a ValueError too.
+        ValueError: an argument is out of range, or the split leaves a part without rows of both classes.
+        TableError: something is wrong with the table; the message names file, row and column. It is a ValueError too.
 
     >>> data = TabularDataModule()
     >>> data.num_features, data.source.num_rows
     (30, {'train': 397, 'val': 86, 'test': 86, 'all': 569})
     """
 
-    table: Table  # of a table in memory alone
-    rows: Parts
+    table: Table  # only of a table in memory
+    rows: PartRows
 
     def __init__(
         self,
@@ -109,7 +107,7 @@ class TabularDataModule(pl.LightningDataModule):
         time_format: str | None = None,
         max_categories: int = 1000,
         max_columns: int = 10_000,
-        split: Split = "random",
+        split: SplitRule = "random",
         split_column: str | None = None,
         val_path: str | list[str] | None = None,
         test_path: str | list[str] | None = None,
@@ -128,30 +126,19 @@ class TabularDataModule(pl.LightningDataModule):
         super().__init__()
         tables = {"path": path, "val_path": val_path, "test_path": test_path}
         in_memory = [name for name, table in tables.items() if table is not None and not is_path(table)]
-        # A checkpoint names the split that it must not be tested on.
+        # A checkpoint has to name the split, so that it is not tested on its training rows.
         self.save_hyperparameters(ignore=["schema", *in_memory])
         options: Any = self.hparams
         check_options({**options, **tables})
         self.seed = seed
         self.evaluates_all = part == "all"
-        self.roles = Roles(
-            target,
-            positive,
-            tuple(include or ()),
-            tuple(exclude or ()),
-            tuple(keep or ()),
-            dict(types or {}),
-            id_column or "",
-            weight_column or "",
-            tuple(map(str, missing or ())),
-            max_categories,
-        )
-        self.read_target: Callable[[], DataSource] | None = None
-        self.trained = None if schema is None else Schema.from_plain(schema)
+        self.roles = roles_from(options)
+        self.reopen_with_target: Callable[[], DataSource] | None = None
+        self.trained_schema = None if schema is None else Schema.from_plain(schema)
         self.source = (
-            self._in_memory(self._embedded(options))
+            self._keep_table(TableSource(self._embedded(options)))
             if path is None
-            else self._own({"train": path, "val": val_path, "test": test_path}, options)
+            else self._open_tables({"train": path, "val": val_path, "test": test_path}, options)
         )
         self.schema = self.source.schema
         num_rows = self.source.num_rows.get("train", 0)
@@ -168,7 +155,7 @@ class TabularDataModule(pl.LightningDataModule):
         return self.schema.as_plain()
 
     def training_features(self) -> Iterator[Tensor]:
-        """Raw features of the training rows, (rows, slots) each: all that a model may fit its preprocessing on."""
+        """Raw features of the training rows, in tensors of shape (rows, slots), to fit the preprocessing on."""
         return self.source.training_features()
 
     def class_counts(self) -> tuple[float, float]:
@@ -176,38 +163,44 @@ class TabularDataModule(pl.LightningDataModule):
         return self.source.class_counts()
 
     def train_dataloader(self) -> Loader:
-        return self.source.loader("train", self.batch_size, self.seed, *place(self.trainer))
+        return self.source.loader("train", self.batch_size, self.seed, *data_rank(self.trainer))
 
     def val_dataloader(self) -> Loader:
-        if not self.source.num_rows.get("val"):  # of a table that is not trained on
+        if not self.source.num_rows.get("val"):  # the table is not the training table
             return self.test_dataloader()
-        return self._evaluated("val")
+        return self._evaluation_loader("val")
 
     def test_dataloader(self) -> Loader:
         self.open_target()
-        return self._evaluated(self.evaluated)
+        return self._evaluation_loader(self.evaluated_part)
 
     def predict_dataloader(self) -> Loader:
-        """Every process gets its share of the rows; `row` says which."""
-        return self._evaluated(self.evaluated)
+        """Each process gets its share of the rows; `row` is their numbers."""
+        return self._evaluation_loader(self.evaluated_part)
 
     def open_target(self) -> None:
-        """Read the target of a table that was not trained on, which predictions do not need; refuse one class."""
-        if self.read_target is not None:
-            self.source, self.read_target = self.read_target(), None
+        """Read the target of a table other than the training table, which predictions do not need.
+
+        Raises:
+            TableError: the target is missing, or has rows of one class only.
+        """
+        if self.reopen_with_target is not None:
+            self.source, self.reopen_with_target = self._keep_table(self.reopen_with_target()), None
 
     @property
-    def evaluated(self) -> Part:
-        """The rows that test and predict take."""
+    def evaluated_part(self) -> Part:
+        """The rows that test and predict use."""
         return "all" if self.evaluates_all else "test"
 
-    def _evaluated(self, part: Part) -> Loader:
-        rank, num_ranks = place(self.trainer)  # as nothing depends on the batches, each process takes large ones
+    def _evaluation_loader(self, part: Part) -> Loader:
+        rank, num_ranks = data_rank(self.trainer)
+        # The results do not depend on the batches, so each process may use large ones.
         return self.source.loader(part, EVALUATION_BATCH_SIZE * num_ranks, None, rank, num_ranks)
 
-    def _in_memory(self, prepared: Prepared) -> DataSource:
-        self.table, self.rows = prepared.table, prepared.rows
-        return TableSource(prepared)
+    def _keep_table(self, source: DataSource) -> DataSource:
+        if isinstance(source, TableSource):
+            self.table, self.rows = source.table, source.rows
+        return source
 
     def _embedded(self, options: Any) -> Prepared:
         table = EMBEDDED[options.dataset]()
@@ -215,84 +208,69 @@ class TabularDataModule(pl.LightningDataModule):
             rows = split_fold(table.target, None, options.folds, options.fold or 0, options.val_fraction, self.seed)
         else:
             rows = split_by_class(table.target, options.val_fraction, options.test_fraction, self.seed)
-        return Prepared(table, of_numbers(table.columns, "", table.classes), rows)
+        return Prepared(table, schema_of_numbers(table.columns, "", table.classes), rows)
 
-    def _own(self, tables: Mapping[str, Any], options: Any) -> DataSource:
+    def _open_tables(self, tables: Mapping[str, Any], options: Any) -> DataSource:
+        """The source for the tables of the user, in memory or streamed.
+
+        Args:
+            tables: what `path`, `val_path` and `test_path` are, under "train", "val" and "test".
+            options: the arguments of the data module.
+        """
         parts = {part: table for part, table in tables.items() if table is not None}
         if self.evaluates_all:
             parts = {"train": tables["train"]}
         files = {part: find_files(table) for part, table in parts.items() if is_path(table)}
-        stream, hint = streamed([file for group in files.values() for file in group], options) if files else (None, "")
-        if hint:
-            note(hint)
-        splitting = Splitting(
-            options.split,
-            options.split_column or "",
-            options.val_fraction,
-            options.test_fraction,
-            options.folds,
-            options.fold or 0,
-            self.seed,
-        )
-        tell = note if self.trained is None else (lambda _: None)
+        stream = files_to_stream([file for group in files.values() for file in group], options) if files else None
+        splitting = splitting_from(options)
+        note_if_new = note if self.trained_schema is None else (lambda _: None)
         source: DataSource
         if stream is not None:
             self.hparams["fingerprint"] = stream.fingerprint()
-            if self.trained is not None and self.evaluates_all:
-                self.read_target = partial(trained_stream, stream, self.trained, self.roles, with_target=True)
-                return trained_stream(stream, self.trained, self.roles, with_target=False)
-            of_files = [part for part, group in files.items() for _ in group]
-            source = own = stream_source(stream, self.roles, splitting, of_files, tell, options.shuffle_rows)
-            name, share = stream.described().name, own.stream.positive_share
+            if self.trained_schema is not None and self.evaluates_all:
+                return self._without_target(partial(stream_source_for_model, stream, self.trained_schema, self.roles))
+            part_of_file = [part for part, group in files.items() for _ in group]
+            source = streamed = stream_source_for_training(
+                stream, self.roles, splitting, part_of_file, note_if_new, options.shuffle_rows
+            )
+            name, share = stream.without_rows().name, streamed.stream.positive_share
         else:
-            raw, given = self._read(parts, files, options)
+            raw, file_rows = self._read(parts, files, options)
             self.hparams["fingerprint"] = raw.fingerprint
-            if self.trained is not None and self.evaluates_all:
-                self.read_target = partial(self._known, raw, self.trained, with_target=True)
-                return self._known(raw, self.trained, with_target=False)
-            prepared = prepare(raw, self.roles, replace(splitting, given=given), tell)
-            source, name, share = self._in_memory(prepared), raw.name, float(prepared.table.target.double().mean())
-        if self.trained is None:
-            note(description(source.schema, source.num_rows["all"], share, name))
-        elif self.trained != source.schema:
-            raise TableError(f"{name} does not hold the columns that the checkpoint was trained on: use its own data.")
+            if self.trained_schema is not None and self.evaluates_all:
+                return self._without_target(partial(table_source_for_model, raw, self.trained_schema, self.roles))
+            prepared = prepare(raw, self.roles, replace(splitting, file_rows=file_rows), note_if_new)
+            source = self._keep_table(TableSource(prepared))
+            name, share = raw.name, float(prepared.table.target.double().mean())
+        if self.trained_schema is None:
+            note(describe_table(source.schema, source.num_rows["all"], share, name))
+        elif self.trained_schema != source.schema:
+            raise TableError(
+                f"the columns of {name} are not those that the checkpoint was trained on: use its training table."
+            )
         return source
 
-    def _known(self, raw: RawTable, schema: Schema, with_target: bool) -> DataSource:
-        return self._in_memory(trained_table(raw, schema, self.roles, with_target))
+    def _without_target(self, open_source: Callable[..., DataSource]) -> DataSource:
+        """Open a table other than the training table; `open_target` opens it again."""
+        self.reopen_with_target = partial(open_source, with_target=True)
+        return self._keep_table(open_source(with_target=False))
 
     def _read(
         self, parts: Mapping[str, Any], files: Mapping[str, list[Path]], options: Any
     ) -> tuple[RawTable, Mapping[str, Tensor]]:
-        """All rows, and which of them are those of the tables of other parts."""
+        """All rows, and the positions of the rows of each part if there is a table for more than one part."""
         if not files:
             raw, sizes = raw_tables(list(parts.values()))
         elif len(files) == len(parts):
-            raw = read_files(
-                [file for group in files.values() for file in group], self._text(options), options.max_columns
-            )
+            text_options = text_options_from(options, self.roles, self.trained_schema)
+            raw = read_files([file for group in files.values() for file in group], text_options, options.max_columns)
             counts = iter(source.num_rows for source in raw.sources)
             sizes = [sum(next(counts) for _ in group) for group in files.values()]
         else:
             raise ValueError(
-                "path, val_path and test_path are files and tables: give all of them as files, or as tables."
+                "path, val_path and test_path are partly files and partly tables in memory: pass only files, or only "
+                "tables in memory."
             )
         if len(parts) == 1:
             return raw, {}
         return raw, dict(zip(parts, torch.arange(sum(sizes)).split(sizes), strict=True))
-
-    def _text(self, options: Any) -> TextOptions:
-        trained_categories = (
-            [] if self.trained is None else [c.name for c in self.trained.columns if c.kind == "category"]
-        )
-        given_categories = [name for name, kind in self.roles.types.items() if kind == "category"]
-        return TextOptions(
-            TAB_IN_WORDS.get(options.delimiter, options.delimiter),
-            options.decimal,
-            options.encoding,
-            self.roles.missing,
-            options.time_format,
-            (*given_categories, *trained_categories, self.roles.id_column),
-            self.roles.target if self.trained is None else self.trained.target,
-            self.roles.id_column,
-        )

@@ -1,4 +1,4 @@
-"""What each of several processes contributes to a step, so that all of them together take that of one process."""
+"""How several processes share the rows of a step, so that together they take the same step as one process."""
 
 from typing import Any, NamedTuple
 
@@ -6,12 +6,12 @@ import torch
 
 
 class Share(NamedTuple):
-    """Of a step that is a mean over rows, what one process's batch is.
+    """How much the batch of one process counts in a step whose loss is a mean over rows.
 
     Attributes:
-        rows: of all processes together in this batch.
-        of_batch: multiplies the mean loss of this process's rows; the mean of the products over processes is the mean
-            loss of all rows of the batch.
+        rows: rows of all processes together in this batch.
+        of_batch: factor for the mean loss of this process's rows; the mean of the products over the processes is the
+            mean loss of all rows of the batch.
         of_step: the same with accumulated gradients: the mean of the products over processes and batches is the mean
             loss of all rows of the step.
     """
@@ -21,31 +21,32 @@ class Share(NamedTuple):
     of_step: float = 1.0
 
 
-def place(trainer: Any) -> tuple[int, int]:
-    """Number of this process among those that have rows of their own, and how many these are.
+def data_rank(trainer: Any) -> tuple[int, int]:
+    """The number of this process among the processes with different rows, and the number of these processes.
 
-    Processes that share a row, each with a part of the network, count as one.
+    Processes that work on the same rows, each with a part of the network, count as one.
     """
     kwargs = None if trainer is None else trainer.distributed_sampler_kwargs
     return (0, 1) if kwargs is None else (kwargs["rank"], kwargs["num_replicas"])
 
 
 def share_of(trainer: Any, batch_idx: int, num_rows: int, device: torch.device) -> Share:
-    """The share of this process's rows of a training batch.
+    """The share of this process's rows in a training batch.
 
-    Gradients are averaged over processes by DDP and FSDP2, and over accumulated batches by Lightning: a mean of means,
-    which is the mean over rows only where all have as many rows. Each mean is therefore multiplied by its number of
-    rows, relative to that of the average batch of the step. Loaders that know the rows of every step (`EpochLoader`)
-    are asked; with others, processes tell each other how many rows they have, and accumulated batches count alike.
+    DDP and FSDP2 average gradients over processes, and Lightning averages them over accumulated batches. This mean of
+    means is the mean over rows only if every process and batch has the same number of rows. Each mean is therefore
+    multiplied by its number of rows, divided by that of the average batch of the step. An `EpochLoader` knows the rows
+    of every step; with another loader, the processes exchange their numbers of rows, and accumulated batches count
+    equally.
 
     Args:
-        trainer: that fits; None for none.
+        trainer: the trainer; None without one.
         batch_idx: number of the batch in its epoch.
-        num_rows: of this process.
-        device: that processes talk from.
+        num_rows: rows of this process.
+        device: the device of the exchange between processes.
     """
     every = 1 if trainer is None else trainer.accumulate_grad_batches
-    _, replicas = place(trainer)
+    _, replicas = data_rank(trainer)
     if replicas == 1 and every == 1:
         return Share(num_rows)
     rows_of_steps = getattr(trainer.train_dataloader, "rows_of_steps", None)

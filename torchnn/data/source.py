@@ -1,11 +1,11 @@
-"""Where rows come from: a table in memory, or a stream; a data module asks both for the same."""
+"""Where rows come from: a table in memory or a stream, with one interface for the data module."""
 
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import torch
 from rich.console import Console
@@ -14,29 +14,40 @@ from torch import Tensor
 
 from torchnn.console import is_first_process, note
 from torchnn.data.batches import Batch, BatchLoader
-from torchnn.data.stream_loader import StreamLoader, buffer_rows
-from torchnn.tables.columns import Schema
-from torchnn.tables.faults import TableError
-from torchnn.tables.files import RawTable, stamp
+from torchnn.data.stream_loader import StreamLoader, default_buffer_rows
+from torchnn.tables.errors import TableError
+from torchnn.tables.files import file_state
 from torchnn.tables.kinds import kind_of_type
 from torchnn.tables.parquet import ParquetFiles, are_parquet
-from torchnn.tables.prepare import Prepared, encode_table, missing_values, more_missing, unseen_categories
+from torchnn.tables.prepare import (
+    Prepared,
+    count_missing,
+    count_unseen_categories,
+    encode_table,
+    notes_on_missing,
+    notes_on_unseen,
+)
+from torchnn.tables.raw import RawTable
 from torchnn.tables.roles import Roles
-from torchnn.tables.splitting import Splitting
-from torchnn.tables.stream import Stream, labels_in, open_stream, open_trained, unseen_in
-from torchnn.tables.stream_parts import PARTS
+from torchnn.tables.schema import TIME_PARTS, Schema
+from torchnn.tables.split import PARTS, Splitting
+from torchnn.tables.stream import (
+    Item,
+    Stream,
+    count_classes_in_stream,
+    count_unseen_in_stream,
+    stream_for_model,
+    stream_for_training,
+)
 from torchnn.tables.target import check_both_classes
 
-MOST_IN_MEMORY = 512 * 2**20  # bytes of a matrix of float32 that "auto" reads at once
-MOST_TEXT = 2**30  # bytes of text, which numbers take about twice as many of
-SLOTS_OF_A_TIME = 7
-UNSEEN = "column {name!r} has values that training has not seen in {count:,} of {rows:,} rows."
+MOST_BYTES_IN_MEMORY = 512 * 2**20  # of a float32 matrix; "auto" streams a larger one
+MOST_BYTES_OF_TEXT = 2**30  # without a note; text takes about twice as many bytes as its numbers
 Part = Literal["train", "val", "test", "all"]
-T = TypeVar("T")
 
 
 class Loader(Protocol):
-    """Batches, and the epoch that their order is of."""
+    """Gives batches, in an order that depends on the epoch."""
 
     def __len__(self) -> int: ...
 
@@ -46,12 +57,12 @@ class Loader(Protocol):
 
 
 class DataSource(Protocol):
-    """What a data module needs of its rows.
+    """The rows of a data module.
 
     Attributes:
         schema: what a model has to know of the columns.
         num_rows: rows of "train", "val", "test" and "all".
-        id_name: what to call that which names a row in predictions.
+        id_name: name of the ids in predictions.
     """
 
     schema: Schema
@@ -59,7 +70,7 @@ class DataSource(Protocol):
     id_name: str
 
     def training_features(self) -> Iterator[Tensor]:
-        """Raw features of the training rows, (rows, slots) each."""
+        """Raw features of the training rows, in tensors of shape (rows, slots)."""
         ...
 
     def class_counts(self) -> tuple[float, float]:
@@ -93,7 +104,7 @@ class TableSource:
     def loader(
         self, part: Part, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
     ) -> BatchLoader:
-        warn_of_small_batch(batch_size, num_ranks)
+        warn_about_small_batch(batch_size, num_ranks)
         rows = torch.arange(len(self.table)) if part == "all" else self.rows[part]
         return BatchLoader(self.table, rows, batch_size, shuffle_seed, rank, num_ranks)
 
@@ -103,7 +114,7 @@ class StreamSource:
 
     Args:
         stream: the table.
-        shuffle_rows: rows of the shuffle buffer; None for as many as 128 MiB hold, 1,048,576 at most.
+        shuffle_rows: rows of the shuffle buffer; None for as many as 128 MiB hold, at most 1,048,576.
     """
 
     def __init__(self, stream: Stream, shuffle_rows: int | None = None) -> None:
@@ -112,7 +123,7 @@ class StreamSource:
         self.num_rows = {part: int(stream.counts_of(part).sum()) for part in (*PARTS, "all")}
 
     def training_features(self) -> Iterator[Tensor]:
-        for _, table in self.stream.tables(watched(self.stream.files.pieces, "preprocessing"), "train"):
+        for _, table in self.stream.tables(with_progress(self.stream.files.pieces, "preprocessing"), "train"):
             yield table.features
 
     def class_counts(self) -> tuple[float, float]:
@@ -121,85 +132,92 @@ class StreamSource:
     def loader(
         self, part: Part, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
     ) -> StreamLoader:
-        warn_of_small_batch(batch_size, num_ranks)
+        warn_about_small_batch(batch_size, num_ranks)
         return StreamLoader(self.stream, part, batch_size, shuffle_seed, rank, num_ranks, self.shuffle_rows)
 
 
 def is_path(value: Any) -> bool:
-    """Whether a table is named rather than given."""
+    """Whether a table is given by the paths of its files, and not as a table in memory."""
     if isinstance(value, str | os.PathLike):
         return True
     return isinstance(value, Sequence) and all(isinstance(item, str | os.PathLike) for item in value)
 
 
-def watched(items: Sequence[T], what: str) -> Iterable[T]:
-    """The items, with a bar on the terminal of the first process that says how many are done."""
+def with_progress(items: Sequence[Item], what: str) -> Iterable[Item]:
+    """The items; the first process shows a progress bar if it has a terminal."""
     silent = not sys.stderr.isatty() or not is_first_process()
     return track(items, f"{what}:", console=Console(stderr=True), transient=True, disable=silent)
 
 
-def streamed(paths: Sequence[Path], options: Any) -> tuple[ParquetFiles | None, str]:
-    """The files, if they are to be streamed, and a remark on a text that would better be.
+def files_to_stream(paths: Sequence[Path], options: Any) -> ParquetFiles | None:
+    """The files, if they are to be streamed; None if they are to be read into memory.
 
     Args:
         paths: the files.
-        options: those of the data module: `stream`, "auto" for Parquet whose matrix of float32 takes more than
-            512 MiB, and `max_columns`.
+        options: `stream` and `max_columns` of the data module. "auto" streams Parquet whose float32 matrix takes more
+            than 512 MiB, and suggests it for text of more than 1 GiB.
 
     Raises:
-        TableError: `stream` is true, but a file is no Parquet.
+        TableError: `stream` is true, but a file is not a Parquet file.
     """
     stream = options.stream
     if stream is False:
-        return None, ""
+        return None
     if are_parquet(paths):
         files = ParquetFiles(paths, options.max_columns)
-        return (files, "") if stream is True or matrix_bytes(files) > MOST_IN_MEMORY else (None, "")
-    one = paths[0]
-    mend = (
-        'python -c "import pyarrow.dataset as d; '
-        f"d.write_dataset(d.dataset('{one}', format='csv'), '{one.stem}', format='parquet')\" writes a folder of them."
+        return files if stream is True or matrix_bytes(files) > MOST_BYTES_IN_MEMORY else None
+    path = paths[0]
+    convert = (
+        'convert it with python -c "import pyarrow.dataset as d; '
+        f"d.write_dataset(d.dataset('{path}', format='csv'), '{path.stem}', format='parquet')\", which writes a folder "
+        f"{path.stem}."
     )
     if stream is True:
-        raise TableError(f"{one}: --data.stream true reads Parquet only: {mend}")
-    if sum(stamp(path)[1] for path in paths) <= MOST_TEXT:
-        return None, ""
-    return None, f"{one} is read into memory at once, a Parquet file of its size would be streamed: {mend}"
+        raise TableError(f"{path} is not a Parquet file, and only Parquet can be streamed: {convert}")
+    if sum(file_state(path)[1] for path in paths) > MOST_BYTES_OF_TEXT:
+        note(f"{path} is read into memory at once; Parquet files of this size would be streamed: {convert}")
+    return None
 
 
-def stream_source(
+def stream_source_for_training(
     files: ParquetFiles,
     roles: Roles,
     splitting: Splitting,
-    of_files: Sequence[str],
-    tell: Callable[[str], None],
+    part_of_file: Sequence[str],
+    note: Callable[[str], None],
     shuffle_rows: int | None,
 ) -> StreamSource:
-    """Look through Parquet files.
+    """Look through Parquet files, and learn their columns.
 
     Args:
         files: the table.
         roles: what its columns are for.
-        splitting: how its rows are divided.
-        of_files: "train", "val" or "test" for each file.
-        tell: is told of columns that are dropped, and of row groups that cannot be mixed.
+        splitting: how its rows are split.
+        part_of_file: "train", "val" or "test" for each file.
+        note: called with a sentence for each column that is dropped, and for row groups that cannot be mixed.
         shuffle_rows: rows of the shuffle buffer; None for as many as 128 MiB hold.
 
     Raises:
-        TableError: a fault of the table.
-        ValueError: a split that leaves a part without a row of each class.
+        TableError: something is wrong with the table.
+        ValueError: the split leaves a part without rows of both classes.
     """
-    stream = open_stream(files, roles, splitting, [PARTS.index(part) for part in of_files], tell, watched)
-    if hint := long_groups(stream, shuffle_rows):
-        tell(hint)
+    parts = [PARTS.index(part) for part in part_of_file]
+    stream = stream_for_training(files, roles, splitting, parts, note, with_progress)
+    rows = shuffle_rows or default_buffer_rows(stream.schema)
+    if files.largest_group > max(rows, files.piece_rows):
+        note(
+            f"a row group of {files.largest_group:,} rows is larger than the shuffle buffer of {rows:,} rows "
+            "(--data.shuffle_rows), so rows are mixed only with nearby rows of their group: if the table is sorted, "
+            "write smaller row groups."
+        )
     return StreamSource(stream, shuffle_rows)
 
 
-def trained_table(raw: RawTable, schema: Schema, roles: Roles, with_target: bool) -> Prepared:
-    """All rows of a table as a trained model takes them; only a test reads their target and their weights.
+def table_source_for_model(raw: RawTable, schema: Schema, roles: Roles, with_target: bool) -> TableSource:
+    """All rows of a table as a trained model expects them; only a test reads the target and the weights.
 
     Raises:
-        TableError: a column that is needed is missing, or a test of one class.
+        TableError: a column that is needed is missing, or a test has rows of one class only.
     """
     weight_column = roles.weight_column if with_target else ""
     table = encode_table(raw, schema, with_target, roles.id_column, weight_column)
@@ -207,64 +225,55 @@ def trained_table(raw: RawTable, schema: Schema, roles: Roles, with_target: bool
         positive = int(table.target.round().sum())
         check_both_classes(raw.name, (len(table) - positive, positive), schema.classes)
     else:
-        for name, count in unseen_categories(table, schema).items():
-            note(UNSEEN.format(name=name, count=count, rows=len(table)))
-        for sentence in more_missing(missing_values(table, schema), len(table), schema):
+        for sentence in notes_on_unseen(count_unseen_categories(table, schema), len(table)):
             note(sentence)
-    return Prepared(table, schema, {})
+        for sentence in notes_on_missing(count_missing(table, schema), len(table), schema):
+            note(sentence)
+    return TableSource(Prepared(table, schema, {}))
 
 
-def trained_stream(files: ParquetFiles, schema: Schema, roles: Roles, with_target: bool) -> StreamSource:
-    """All rows of Parquet files as a trained model takes them; only a test reads their target and their weights.
+def stream_source_for_model(files: ParquetFiles, schema: Schema, roles: Roles, with_target: bool) -> StreamSource:
+    """All rows of Parquet files as a trained model expects them; only a test reads the target and the weights.
 
     Raises:
-        TableError: a column that is needed is missing, or a test of one class.
+        TableError: a column that is needed is missing, or a test has rows of one class only.
     """
     weight_column = roles.weight_column if with_target else ""
-    stream = open_trained(files, schema, with_target, roles.id_column, weight_column)
+    stream = stream_for_model(files, schema, with_target, roles.id_column, weight_column)
     if with_target:
-        check_both_classes(files.described().name, labels_in(stream, watched), schema.classes)
+        counts = count_classes_in_stream(stream, with_progress)
+        check_both_classes(files.without_rows().name, counts, schema.classes)
     else:
-        for name, count in unseen_in(stream, watched).items():
-            note(UNSEEN.format(name=name, count=count, rows=files.num_rows))
-        for sentence in more_missing(files.nulls(), files.num_rows, schema):
+        for sentence in notes_on_unseen(count_unseen_in_stream(stream, with_progress), files.num_rows):
+            note(sentence)
+        for sentence in notes_on_missing(files.null_counts(), files.num_rows, schema):
             note(sentence)
     return StreamSource(stream)
 
 
 def matrix_bytes(files: ParquetFiles) -> int:
-    """About how much memory all columns would take as numbers."""
+    """Bytes that all columns would take as a float32 matrix, approximately."""
     times = sum(kind_of_type(kind) == "time" for kind in files.schema.types)
     rows: int = files.num_rows
-    return 4 * rows * (len(files.schema.names) + (SLOTS_OF_A_TIME - 1) * times)
-
-
-def long_groups(stream: Stream, shuffle_rows: int | None) -> str:
-    """A remark on row groups that a shuffle buffer cannot mix, "" if there are none."""
-    rows = shuffle_rows or buffer_rows(stream.schema)
-    if stream.files.largest_group <= max(rows, stream.files.piece_rows):
-        return ""
-    return (
-        f"a row group of {stream.files.largest_group:,} rows is larger than the shuffle buffer of {rows:,} "
-        "(--data.shuffle_rows), which mixes stretches of it only: if the rows are sorted, write smaller row groups."
-    )
+    return 4 * rows * (len(files.schema.names) + (len(TIME_PARTS) - 1) * times)
 
 
 @cache
-def warn_of_small_batch(batch_size: int, num_ranks: int) -> None:
-    """Say, once, that a batch is smaller than the number of processes."""
+def warn_about_small_batch(batch_size: int, num_ranks: int) -> None:
+    """Warn, once, about a batch with fewer rows than there are processes."""
     if batch_size < num_ranks:
         note(
-            f"--data.batch_size {batch_size} is that of all {num_ranks} processes together, so in each step some have "
-            "no rows: give more."
+            f"--data.batch_size {batch_size} is shared by all {num_ranks} processes, so in each step some have no "
+            "rows: use a larger batch."
         )
 
 
-def description(schema: Schema, num_rows: int, share: float, source: str) -> str:
+def describe_table(schema: Schema, num_rows: int, share: float, source: str) -> str:
     """What was found in a table: rows, kinds of columns, and which class is 1.
 
-    >>> from torchnn.tables.columns import Column
-    >>> description(Schema((Column("age", "number"),), "late", ("no", "yes")), 1000, 0.25, "loans.csv")
+    >>> from torchnn.tables.schema import Column
+    >>> schema = Schema(columns=(Column(name="age", kind="number"),), target="late", classes=("no", "yes"))
+    >>> describe_table(schema, 1000, 0.25, "loans.csv")
     'loans.csv: 1,000 rows; number age; late is yes in 25.0%'
     """
     kinds: dict[str, list[str]] = {}

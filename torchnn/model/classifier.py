@@ -23,7 +23,7 @@ from torchnn.model.predictor import Predictor
 from torchnn.model.preprocess import Categories, Preprocess, Scaling
 from torchnn.model.sharded import shard
 from torchnn.modules.mlp import MLP
-from torchnn.tables.columns import Schema
+from torchnn.tables.schema import Schema
 
 USES_THE_LOSS = ("LBFGS",)  # it decides by the loss when a step ends, so all processes need the same loss
 

@@ -14,8 +14,8 @@ from torchnn.data.batches import as_batch
 from torchnn.data.module import TabularDataModule
 from torchnn.model.checkpoint import CheckpointError, load_plain
 from torchnn.model.decisions import as_probability
-from torchnn.tables.columns import Schema
-from torchnn.tables.faults import TableError
+from torchnn.tables.errors import TableError
+from torchnn.tables.schema import Schema
 
 PREDICTED_AT_A_TIME = 65_536  # rows; limits the memory that the outputs of the layers take
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from torchnn.tables.columns import Column, Schema
+from torchnn.tables.schema import Column, Schema
 
 ONE_HOT_UP_TO = 32  # values; with more, embeddings have fewer parameters than the weights that they replace
 SAMPLE = 1_000_000  # most rows that medians and quartiles are computed from

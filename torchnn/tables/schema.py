@@ -1,31 +1,30 @@
-"""The columns of a table: what kind each is, which are of no use, and what a model has to remember of them."""
+"""What a trained model knows of its table: the columns, their kinds and their values."""
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from torchnn.tables.faults import TableError
+from torchnn.tables.errors import TableError
 
 Kind = Literal["number", "boolean", "category", "time"]
 KINDS: tuple[str, ...] = get_args(Kind)
-# What a point in time becomes: how long ago it is, and the cycles of its clock and calendar.
+# The features of a point in time: how long ago it is, and the cycles of its clock and calendar.
 TIME_PARTS = ("days", "hour sin", "hour cos", "weekday sin", "weekday cos", "season sin", "season cos")
-EPOCH = datetime.date(2000, 1, 1)  # days are counted from here, so that float32 holds them to the minute
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Column:
     """One column of a table, as a trained model knows it.
 
     Attributes:
-        name: in the header.
+        name: name in the header.
         kind: number, boolean, category or time.
-        values: of a category: what training has seen more than once, in the order of the codes 1, 2, …; 0 is any other.
-        missing: whether training has seen a missing value, so that missing is something to learn from.
-        parts: of a time: those of `TIME_PARTS` that differ between rows.
-        zoned: of a time: whether it has a zone; None if nothing tells, as in a checkpoint without this entry, whose
-            model takes both.
+        values: for a category, the values that occur more than once in training, in the order of the codes 1, 2, …;
+            code 0 stands for any other value.
+        missing: whether the training rows have missing values, so that the model can learn from them.
+        parts: for a time, the `TIME_PARTS` that differ between rows.
+        zoned: for a time, whether it has a zone; None if unknown, as in a checkpoint without this entry, whose model
+            accepts both.
     """
 
     name: str
@@ -37,27 +36,27 @@ class Column:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The names of the numbers that stand for a value of this column.
+        """The names of the numbers that encode a value of this column.
 
-        >>> Column("due", "time", parts=("days", "hour sin")).slots
+        >>> Column(name="due", kind="time", parts=("days", "hour sin")).slots
         ('due days', 'due hour sin')
         """
         return tuple(f"{self.name} {part}" for part in self.parts) if self.kind == "time" else (self.name,)
 
     def as_plain(self) -> dict[str, Any]:
-        """Strings, lists, booleans and None only, for a checkpoint."""
+        """The column as strings, lists, booleans and None, for a checkpoint."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Schema:
     """What a trained model knows of its table.
 
     Attributes:
-        columns: the columns that it takes, in order.
+        columns: the input columns, in order.
         target: name of the target column, "" if the target has no name.
         classes: the names of class 0 and class 1.
-        missing: further words that stand for a missing value.
+        missing: additional words that stand for a missing value.
         exact: whether the numbers need float64.
     """
 
@@ -69,7 +68,7 @@ class Schema:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The names of all columns of the matrix that a table becomes."""
+        """The names of all columns of the encoded matrix."""
         return tuple(slot for column in self.columns for slot in column.slots)
 
     @property
@@ -78,9 +77,10 @@ class Schema:
         return tuple(column for column in self.columns for _ in column.slots)
 
     def as_plain(self) -> dict[str, Any]:
-        """Strings, lists, booleans and None only, for a checkpoint; `from_plain` reads it.
+        """The schema as strings, lists, booleans and None, for a checkpoint; `from_plain` reads it.
 
-        >>> schema = Schema((Column("age", "number"), Column("job", "category", ("cook", "smith"))), "late")
+        >>> age, job = Column(name="age", kind="number"), Column(name="job", kind="category", values=("cook", "smith"))
+        >>> schema = Schema(columns=(age, job), target="late")
         >>> Schema.from_plain(schema.as_plain()) == schema
         True
         """
@@ -94,35 +94,45 @@ class Schema:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Schema":
-        """A schema from a checkpoint, proven to be one.
+        """Read and validate a schema from a checkpoint.
 
         Raises:
-            TableError: anything else than `as_plain` writes.
+            TableError: `plain` is not what `as_plain` writes.
         """
         try:
-            columns = tuple(_column(entry) for entry in plain["columns"])
+            columns = tuple(_column_from_plain(entry) for entry in plain["columns"])
             first, second = map(str, plain["classes"])
             names = [column.name for column in columns]
             if len(set(names)) < len(names):
                 raise ValueError("a name occurs twice")
-            missing = tuple(map(str, plain["missing"]))
-            return cls(columns, str(plain["target"]), (first, second), missing, bool(plain["exact"]))
+            return cls(
+                columns=columns,
+                target=str(plain["target"]),
+                classes=(first, second),
+                missing=tuple(map(str, plain["missing"])),
+                exact=bool(plain["exact"]),
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise TableError(f"the description of the columns is broken ({error}): use another checkpoint.") from error
+            raise TableError(
+                f"the checkpoint has a damaged description of the columns ({error}): use another checkpoint."
+            ) from error
 
 
-def _column(plain: Mapping[str, Any]) -> Column:
+def _column_from_plain(plain: Mapping[str, Any]) -> Column:
     kind, parts, values = plain["kind"], tuple(plain["parts"]), tuple(plain["values"])
     zoned = None if plain.get("zoned") is None else bool(plain["zoned"])
     if kind not in KINDS or not set(parts) <= set(TIME_PARTS) or not all(isinstance(value, str) for value in values):
         raise ValueError(f"column {plain['name']!r}")
-    return Column(str(plain["name"]), kind, values, bool(plain["missing"]), parts, zoned)
+    return Column(
+        name=str(plain["name"]), kind=kind, values=values, missing=bool(plain["missing"]), parts=parts, zoned=zoned
+    )
 
 
-def of_numbers(names: Sequence[str], target: str, classes: tuple[str, str]) -> Schema:
+def schema_of_numbers(names: Sequence[str], target: str, classes: tuple[str, str]) -> Schema:
     """The schema of a table that holds numbers only.
 
-    >>> of_numbers(["x"], "y", ("no", "yes")).columns
+    >>> schema_of_numbers(["x"], "y", ("no", "yes")).columns
     (Column(name='x', kind='number', values=(), missing=False, parts=(), zoned=None),)
     """
-    return Schema(tuple(Column(name, "number") for name in names), target, classes)
+    columns = tuple(Column(name=name, kind="number") for name in names)
+    return Schema(columns=columns, target=target, classes=classes)
