@@ -12,7 +12,8 @@ from scipy.special import expit, log_expit
 from tests.runs.helpers import trainer
 from tests.tables.helpers import good, lines, read, text, write
 from torchnn.data.batches import Batch
-from torchnn.model.metrics import MeanLoss, ThresholdRule, best_temperature, best_threshold
+from torchnn.model.decisions import ThresholdRule, best_temperature, best_threshold
+from torchnn.model.metrics import MeanLoss
 from torchnn.training import BinaryClassifier
 
 

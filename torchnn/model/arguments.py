@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from torchnn.functional.network import check_loss_name
-from torchnn.model.metrics import ThresholdRule
+from torchnn.model.decisions import ThresholdRule
 
 
 def check_numbers(

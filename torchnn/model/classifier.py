@@ -14,18 +14,9 @@ from torchnn.data.module import TabularDataModule
 from torchnn.data.shares import share_of
 from torchnn.functional import binary_cross_entropy
 from torchnn.model.arguments import check_loss, check_numbers
+from torchnn.model.decisions import ThresholdRule, as_probability, best_temperature, best_threshold, logit
 from torchnn.model.defaults import HIDDEN_SIZES, LR, PLATEAU, decay_for, steps_per_epoch
-from torchnn.model.metrics import (
-    EveryRow,
-    MeanLoss,
-    ThresholdRule,
-    as_probability,
-    best_temperature,
-    best_threshold,
-    evaluation_metrics,
-    logit,
-    set_threshold,
-)
+from torchnn.model.metrics import EveryRow, MeanLoss, evaluation_metrics, set_threshold
 from torchnn.model.optimisers import ScheduleError, make_optimiser, make_schedule
 from torchnn.model.predictor import Predictor
 from torchnn.model.preprocess import Categories, Preprocess, Scaling

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchnn.data.batches import as_batch
 from torchnn.data.module import TabularDataModule
 from torchnn.model.checkpoint import CheckpointError, load_plain
-from torchnn.model.metrics import as_probability
+from torchnn.model.decisions import as_probability
 from torchnn.tables.columns import Schema
 from torchnn.tables.faults import TableError
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
-from torchnn.model.metrics import as_probability
+from torchnn.model.decisions import as_probability
 
 REPEATS = 5
 MOST_COLUMNS = 200  # shuffled; a wider table is measured once a column
