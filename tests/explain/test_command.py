@@ -102,7 +102,7 @@ def test_status_1_if_a_gradient_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys
         (("--data.path", "a.csv"), "--data.path belongs to a trained model"),
         (("--ckpt_path", "gone.ckpt"), "gone.ckpt does not exist"),
         (("--ckpt_path", "best"), "no run in"),
-        (("--ckpt_path", "notes.txt"), "is no checkpoint"),
+        (("--ckpt_path", "notes.txt"), "is another kind of file"),
         (("--ckpt_path", "model.ckpt", "--row", "569"), "--row 569 is not there: the data has rows 0 to 568"),
         (("--ckpt_path", "model.ckpt", "--row", "-1"), "--row"),
         (("--ckpt_path", "model.ckpt", "--row", "x"), "'x' names no rows"),

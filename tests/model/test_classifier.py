@@ -86,7 +86,7 @@ def test_a_step_of_the_classifier_is_a_step_of_autograd() -> None:
         ({"initialisation": "zeros"}, "initialisation is 'zeros'"),
         ({"optimizer": "Adamm"}, "optimizer is 'Adamm'"),
         ({"optimizer_args": {"momentum": 1}}, "optimizer_args does not fit AdamW"),
-        ({"optimizer": "LBFGS", "weight_decay": 0.1}, "LBFGS has none"),
+        ({"optimizer": "LBFGS", "weight_decay": 0.1}, "LBFGS has no weight decay"),
         ({"lr_scheduler": "Cosine"}, "lr_scheduler is 'Cosine'"),
         ({"lr_scheduler": "StepLR"}, "lr_scheduler_args does not fit StepLR"),
     ],

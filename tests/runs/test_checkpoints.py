@@ -51,8 +51,8 @@ def test_a_checkpoint_with_code_is_refused_and_the_code_does_not_run(tmp_path: P
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"state_dict": {}}, "no hyper-parameters"),
-        ([1], "no hyper-parameters"),
+        ({"state_dict": {}}, "no hyperparameters"),
+        ([1], "no hyperparameters"),
         ({"state_dict": {}, "hyper_parameters": {"in_features": 3}}, "Missing key"),
         ({"state_dict": {}, "hyper_parameters": {"in_features": 3, "depth": 2}}, "unexpected keyword argument 'depth'"),
         ({"state_dict": {}, "hyper_parameters": {"in_features": 3, "optimizer": "os.system"}}, "optimizer is"),
@@ -69,7 +69,7 @@ def test_a_checkpoint_with_code_is_refused_and_the_code_does_not_run(tmp_path: P
             },
             f"{BIAS} that are not finite",
         ),
-        (torch.ones(3), "no hyper-parameters"),
+        (torch.ones(3), "no hyperparameters"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(content: Any, message: str, tmp_path: Path) -> None:

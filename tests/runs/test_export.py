@@ -112,5 +112,5 @@ def _typed(columns: dict[str, object]) -> dict[str, object]:
 def test_a_model_without_names_takes_arrays_only() -> None:
     model = BinaryClassifier(2, hidden_sizes=[3]).eval()
     assert model.predict_proba(torch.zeros(4, 2)).shape == (4, 2)
-    with pytest.raises(ValueError, match="without names of columns: give raw features"):
+    with pytest.raises(ValueError, match="without column names: give raw features"):
         model.predict_proba({"a": [1.0], "b": [2.0]})

@@ -1,8 +1,9 @@
-"""The classifier: an `MLP` with its preprocessing, trained by Lightning through the hand-derived backward."""
+"""The classifier: an `MLP` with its preprocessing, trained by Lightning with the backward derived by hand."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
+import lightning.pytorch as pl
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
@@ -24,46 +25,50 @@ from torchnn.model.sharded import shard
 from torchnn.modules.mlp import MLP
 from torchnn.tables.columns import Schema
 
-LOOKS_AT_THE_LOSS = ("LBFGS",)  # which ends its steps by it, so that all processes have to see the same
+USES_THE_LOSS = ("LBFGS",)  # it decides by the loss when a step ends, so all processes need the same loss
 
 
 class BinaryClassifier(Predictor):
-    """A network for two classes that takes the raw columns of a table and returns the probability of class 1.
+    """A network for two classes: it takes the raw columns of a table and returns the probability of class 1.
 
     Args:
         in_features: number of columns of the raw matrix; the command line takes it from the data.
-        hidden_sizes: neurons of each hidden layer; an empty list is logistic regression.
-        activation: of the hidden layers: identity, sigmoid, tanh, relu or step; one name, or a list of one per layer.
-        output_activation: of the output: sigmoid for binary_cross_entropy, any for mse.
+        hidden_sizes: number of neurons in each hidden layer; an empty list gives logistic regression.
+        activation: activation of the hidden layers: identity, sigmoid, tanh, relu or step; a list sets each layer.
+        output_activation: activation of the output; sigmoid for binary_cross_entropy, any for mse.
         bias: true for one number per neuron, shared for one number per layer, false for none.
         initialisation: by_activation (4 × Xavier for sigmoid, He for relu, Xavier otherwise), xavier, or torch.
-        loss: binary_cross_entropy, or mse, whose output is taken as a probability after clamping it to [0, 1].
+        loss: binary_cross_entropy, or mse; the output of mse, clamped to [0, 1], is the probability.
         optimizer: name of a class in torch.optim.
-        optimizer_args: further arguments of that class.
-        lr: learning rate, above 0, the initial one if there is a schedule.
-        weight_decay: weight decay of the optimiser, 0 or more; auto for 2 by the steps of an epoch with AdamW, else 0.
-        lr_scheduler: name of a class in torch.optim.lr_scheduler, or null for a constant rate; ReduceLROnPlateau looks
-            at the validation loss, or at that of training where there is no validation.
-        lr_scheduler_args: further arguments of that class; null for none, and for ReduceLROnPlateau for factor 0.5 and
-            patience 10.
+        optimizer_args: other arguments of the optimizer.
+        lr: learning rate, above 0; with a schedule, the initial rate.
+        weight_decay: weight decay of the optimizer, 0 or more; auto takes 2 / (steps per epoch) for AdamW and 0 for
+            any other optimizer.
+        lr_scheduler: name of a class in torch.optim.lr_scheduler, or null for a constant rate; ReduceLROnPlateau
+            monitors the validation loss, or the training loss if there is no validation.
+        lr_scheduler_args: other arguments of the schedule; null takes its defaults, but factor 0.5 and patience 10 for
+            ReduceLROnPlateau.
         lr_scheduler_interval: whether the schedule advances every epoch or every step.
-        pos_weight: weight of class 1 in the loss, above 0; auto for rows of class 0 by those of class 1; not for mse.
-        threshold: probability from which a row is called class 1, between 0 and 1; or how validation chooses it: f1 for
-            the highest F1, cost for the least cost of mistakes, recall for the highest one with at least min_recall.
-        cost_ratio: what a missed row of class 1 costs, as a multiple of a false alarm, above 0; for threshold cost.
-        min_recall: fraction of class 1 that has to be found, between 0 and 1; for threshold recall.
-        calibrate: whether validation chooses a temperature that divides the logits, after the log of pos_weight is
-            taken off them, so that probabilities are frequencies again.
-        scaling: of numbers: standard (mean and standard deviation), robust (median and quartiles), or none.
-        categories: one_hot, embed, or auto: one-hot up to 32 values, embeddings above.
-        schema: what a trained model knows of its columns; the command line takes it from the data.
+        pos_weight: weight of class 1 in the loss, above 0; auto takes (rows of class 0) / (rows of class 1); not for
+            mse.
+        threshold: probability from which a row is called class 1, between 0 and 1. Or how validation chooses it: f1
+            for the highest F1, cost for the lowest cost of mistakes, recall for the highest threshold that reaches
+            min_recall.
+        cost_ratio: cost of missing a row of class 1, as a multiple of the cost of a false alarm, above 0; used by
+            threshold cost.
+        min_recall: fraction of class 1 to find, above 0 and at most 1; used by threshold recall.
+        calibrate: whether validation chooses a temperature T, so that probabilities match frequencies; the logits
+            become (z − log pos_weight) / T.
+        scaling: scaling of numbers: standard (mean and standard deviation), robust (median and quartiles), or none.
+        categories: one_hot, embed, or auto for one-hot up to 32 values and embeddings above.
+        schema: the columns of the table; the command line takes it from the data.
 
-    Shapes: raw features (rows, in_features), where a category is its code and NaN is missing if there is a schema;
-    probabilities (rows, 1). A loader gives `torchnn.data.batches.Batch`, or pairs of features (rows, in_features)
-    and target (rows,) or (rows, 1).
+    Shapes: raw features (rows, in_features), where with a schema a category is given by its code and NaN is a missing
+    value; probabilities (rows, 1). A loader yields `torchnn.data.batches.Batch`, or pairs of features
+    (rows, in_features) and target (rows,) or (rows, 1).
 
     Raises:
-        ValueError: an argument outside what is said above; the message names it.
+        ValueError: an argument is out of range; the message names it.
 
     >>> model = BinaryClassifier(in_features=2, hidden_sizes=[3])
     >>> model(torch.zeros(5, 2)).shape
@@ -110,25 +115,25 @@ class BinaryClassifier(Predictor):
         self.network = MLP([self.preprocess.out_features, *hidden_sizes, 1], activation, output_activation, bias)
         check_loss(loss, self.network.activations[-1], pos_weight, calibrate)
         self.network.reset_parameters(initialisation)
-        # Known only from the training rows, "auto" has to travel with the weights.
+        # "auto" is computed from the training rows, so a checkpoint has to keep it.
         initial = None if pos_weight == 1 else torch.tensor(1.0 if pos_weight == "auto" else pos_weight)
         self.register_buffer("pos_weight", initial, persistent=pos_weight == "auto")
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("chosen_threshold", torch.tensor(0.5))
-        self.configure_optimizers()  # refuses wrong names and arguments now, not after minutes of reading data
+        self.configure_optimizers()  # to raise for wrong arguments now, and not after minutes of reading data
         stages = ("val", "test")
         self.metrics = torch.nn.ModuleDict({stage: evaluation_metrics(stage) for stage in stages})
         self.losses = torch.nn.ModuleDict({stage: MeanLoss() for stage in stages})
         self.log_losses = torch.nn.ModuleDict({stage: MeanLoss() for stage in stages})
-        self.choice = EveryRow()  # logits of the validation rows
-        self.held_out = EveryRow()  # probabilities of the test rows
+        self.val_rows = EveryRow()  # logits
+        self.held_out = EveryRow()  # probabilities
 
     def forward(self, features: Tensor) -> Tensor:
-        """The output for raw features (rows, in_features), calibrated if asked for; shape (rows, 1)."""
+        """The probability of class 1 for raw features (rows, in_features), shape (rows, 1)."""
         return self._calibrated(self.network(self.preprocess(features)))
 
     def _calibrated(self, output: Tensor) -> Tensor:
-        """σ((z − log p)/T): of a network whose loss weighted class 1 by p, the logits of the unweighted problem."""
+        """σ((z − log p) / T); subtracting log p undoes the weight p that class 1 had in the loss."""
         if not self.options.calibrate:
             return output
         z = logit(as_probability(output))
@@ -137,9 +142,9 @@ class BinaryClassifier(Predictor):
         return torch.sigmoid(z / self.temperature.double()).to(output.dtype)
 
     def setup(self, stage: str) -> None:
-        """Fit the preprocessing on the training rows of a `TabularDataModule`, and leave it alone with other data.
+        """Fit the preprocessing on the training rows, if the data are a `TabularDataModule`.
 
-        A checkpoint that is resumed from (`ckpt_path`) replaces it afterwards.
+        When a run resumes, its checkpoint (`ckpt_path`) replaces the result afterwards.
         """
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, TabularDataModule):
@@ -148,25 +153,33 @@ class BinaryClassifier(Predictor):
                 negative, positive = data.class_counts()
                 self.pos_weight.fill_(negative / positive)
         elif stage == "fit" and self.options.pos_weight == "auto":
-            raise ValueError("pos_weight is auto, which needs a TabularDataModule: give a number.")
+            raise ValueError("pos_weight is auto, which needs a TabularDataModule: give a number instead.")
         elif stage == "fit" and not self.preprocess.is_fitted:
             rank_zero_warn(
-                "BinaryClassifier trains on raw features: without a TabularDataModule nothing is standardised. "
-                "Call model.preprocess.fit(features) before, with the training rows."
+                "BinaryClassifier trains on raw features: nothing is standardised without a TabularDataModule. "
+                "Call model.preprocess.fit(features) with the training rows first."
             )
 
+    @property
+    def own_trainer(self) -> pl.Trainer | None:
+        """The trainer, or None if the model has not been given to one; Lightning's `trainer` would raise."""
+        try:
+            return self.trainer
+        except RuntimeError:
+            return None
+
     def configure_model(self) -> None:
-        """Share the network out over the processes under FSDP2: one unit, whose loss is still one pass."""
-        if self._trainer is not None and isinstance(self.trainer.strategy, ModelParallelStrategy):
+        """With FSDP2, shard the network over the processes as one unit, so that its loss is still one pass."""
+        if self.own_trainer is not None and isinstance(self.own_trainer.strategy, ModelParallelStrategy):
             shard([self.preprocess, self.network], self.device_mesh)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Weights of a run in float64 are read before Lightning makes the network one of float64: make it now."""
-        if self._trainer is not None and self.trainer.precision == "64-true":
+        """Convert to float64 first if the run is in float64; Lightning would load the weights before it converts."""
+        if self.own_trainer is not None and self.own_trainer.precision == "64-true":
             self.double()
 
     def configure_optimizers(self) -> Any:
-        options, trainer = self.options, self._trainer
+        options, trainer = self.options, self.own_trainer
         decay = options.weight_decay
         if decay == "auto":
             decay = decay_for(options.optimizer, steps_per_epoch(trainer))
@@ -179,63 +192,70 @@ class BinaryClassifier(Predictor):
         args = options.lr_scheduler_args
         if args is None:
             args = PLATEAU if on_plateau else {}
-        how = {"scheduler": make_schedule(options.lr_scheduler, optimiser, args)}
-        how |= {"interval": options.lr_scheduler_interval}
+        config = {
+            "scheduler": make_schedule(options.lr_scheduler, optimiser, args),
+            "interval": options.lr_scheduler_interval,
+        }
         if on_plateau:
             if options.lr_scheduler_interval == "step":
                 raise ValueError(
-                    "lr_scheduler_interval is step: ReduceLROnPlateau looks at the validation loss, so set epoch."
+                    "lr_scheduler_interval is step: ReduceLROnPlateau needs the validation loss, so set it to epoch."
                 )
             validates = trainer is None or trainer.enable_validation
-            how |= {"monitor": "val_loss" if validates else "train_loss"}
-            how |= {"strict": False}  # max_steps may end a run before its first validation
+            config["monitor"] = "val_loss" if validates else "train_loss"
+            config["strict"] = False  # max_steps may end a run before its first validation
             if trainer is not None and validates:
-                how |= {"frequency": trainer.check_val_every_n_epoch or 1}
-        return [optimiser], [how]
+                config["frequency"] = trainer.check_val_every_n_epoch or 1
+        return [optimiser], [config]
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         try:
             super().lr_scheduler_step(scheduler, metric)
         except (ArithmeticError, TypeError, ValueError) as error:
             name, args = self.options.lr_scheduler, self.options.lr_scheduler_args
-            raise ScheduleError(f"{name} cannot go on with lr_scheduler_args {args} ({error}).") from error
+            raise ScheduleError(f"{name} fails with lr_scheduler_args {args} ({error}).") from error
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y, weight = self._inputs(batch)
         loss: Tensor = self.network(x, y, weight, self.pos_weight, reduction_of(y), loss=self.options.loss)
-        share = share_of(self._trainer, batch_idx, len(y), y.device)
+        share = share_of(self.own_trainer, batch_idx, len(y), y.device)
         logged = loss if share.of_batch == 1 else loss * share.of_batch
         self.log(
             *("train_loss", logged), on_step=False, on_epoch=True, prog_bar=True, batch_size=share.rows, sync_dist=True
         )
         if share.of_step != 1:
             loss = loss * share.of_step
-        if self.options.optimizer in LOOKS_AT_THE_LOSS and self._trainer is not None and self.trainer.world_size > 1:
+        several = self.own_trainer is not None and self.own_trainer.world_size > 1
+        if several and self.options.optimizer in USES_THE_LOSS:
             loss = loss + (self.trainer.strategy.reduce(loss.detach().clone()) - loss).detach()
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self.choice.reset()
+        self.val_rows.reset()
         set_threshold(self.metrics["val"], self.threshold)  # type: ignore[arg-type]
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         output, target, weight = self._evaluate(batch, "val")
         if self._chooses:
-            self.choice.update(logit(as_probability(output)), target, weight)
+            self.val_rows.update(logit(as_probability(output)), target, weight)
 
     def on_validation_epoch_end(self) -> None:
-        """Choose temperature and threshold before the checkpoint of this epoch is written."""
-        if not self._chooses or not self.choice.update_called:
+        """Choose temperature and threshold before this epoch's checkpoint is written."""
+        if not self._chooses or not self.val_rows.update_called:
             return
-        logits, target, weight = self.choice.compute()
+        logits, target, weight = self.val_rows.compute()
         if self.options.calibrate:
             shift = 0.0 if self.pos_weight is None else float(self.pos_weight.double().log())
             self.temperature.fill_(best_temperature(logits - shift, target, weight))
         rule = self.options.threshold
         if isinstance(rule, str):
-            served = self._calibrated(torch.sigmoid(logits))
             chosen = best_threshold(
-                cast("ThresholdRule", rule), served, target, weight, self.options.cost_ratio, self.options.min_recall
+                cast("ThresholdRule", rule),
+                self._calibrated(torch.sigmoid(logits)),
+                target,
+                weight,
+                cost_ratio=self.options.cost_ratio,
+                min_recall=self.options.min_recall,
             )
             self.chosen_threshold.fill_(chosen)
 
@@ -249,27 +269,28 @@ class BinaryClassifier(Predictor):
 
     @property
     def _chooses(self) -> bool:
-        """Whether this epoch of validation has a temperature or a threshold to choose."""
+        """Whether the current validation has to choose a temperature or a threshold."""
         return (self.options.calibrate or isinstance(self.options.threshold, str)) and self.trainer.state.fn == "fit"
 
     def _inputs(self, batch: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the network takes (rows, features), target (rows, 1), and the weight of each row (rows, 1) or None."""
+        """Input of the network (rows, features), target (rows, 1), and weight of each row (rows, 1) or None."""
         batch = as_batch(batch)
         x: Tensor = self.preprocess(batch.features)
         weight = None if batch.weight is None else batch.weight.unsqueeze(-1).to(x.dtype)
         return x, batch.target.unsqueeze(-1).to(x.dtype), weight
 
     def _evaluate(self, batch: Any, stage: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Log loss and metrics; output of the network, target and weight, each (rows, 1)."""
+        """Update and log losses and metrics; return output of the network, target and weight, each (rows, 1)."""
         x, y, given_weight = self._inputs(batch)
         options = self.options
         loss, output = self.network(
             x, y, given_weight, self.pos_weight, reduction_of(y), loss=options.loss, return_output=True
         )
         weight = torch.ones_like(y) if given_weight is None else given_weight
-        served = output if self._chooses else self._calibrated(output)  # what is being chosen is not served yet
-        probability = as_probability(served)
-        if options.loss == "mse" or served is not output:
+        # The temperature is not applied while it is being chosen.
+        calibrated = output if self._chooses else self._calibrated(output)
+        probability = as_probability(calibrated)
+        if options.loss == "mse" or calibrated is not output:
             log_loss = binary_cross_entropy(
                 probability, y.to(probability.dtype), given_weight, reduction=reduction_of(y)
             )
@@ -287,5 +308,5 @@ class BinaryClassifier(Predictor):
 
 
 def reduction_of(target: Tensor) -> str:
-    """Mean, but of no rows, which have none, their sum: 0, with gradients that are 0."""
+    """mean; but sum for a batch without rows, where the loss and its gradients are then 0 instead of NaN."""
     return "mean" if len(target) else "sum"

@@ -28,16 +28,16 @@ DECAY_OF_UNKNOWN_EPOCHS = 0.01  # torch's own for AdamW
 
 
 def decay_for(optimizer: str, steps_per_epoch: float | None) -> float:
-    """The weight decay that "auto" stands for: of AdamW 2 divided by the steps of an epoch, of any other optimiser 0.
+    """The weight decay that "auto" stands for: 2 / (steps per epoch) for AdamW, 0 for any other optimiser.
 
-    AdamW's weights forget with a time of 1/(lr · decay) steps; what carries over from small data to large is that time
-    in epochs (Wang and Aitchison 2024, "How to set AdamW's weight decay as you scale model and dataset size"), here
-    1/(2 lr), 25 epochs at the default rate. Other optimisers put the decay into the gradient, where it means something
-    else for each of them.
+    AdamW averages its weights over about 1/(lr · decay) steps. The same average in epochs suits small and large data
+    (Wang and Aitchison 2024, "How to set AdamW's weight decay as you scale model and dataset size"); here it is
+    1/(2 lr), 25 epochs at the default rate. Other optimisers add the decay to the gradient, where it has a different
+    meaning for each of them.
 
     Args:
         optimizer: name of a class in torch.optim.
-        steps_per_epoch: optimiser steps of an epoch; None or infinite where nobody knows.
+        steps_per_epoch: optimiser steps per epoch; None or infinite if unknown.
 
     >>> decay_for("AdamW", 100), decay_for("AdamW", None), decay_for("SGD", 100)
     (0.02, 0.01, 0.0)
@@ -50,14 +50,14 @@ def decay_for(optimizer: str, steps_per_epoch: float | None) -> float:
 
 
 def steps_per_epoch(trainer: pl.Trainer | None) -> float | None:
-    """Optimiser steps of an epoch of a trainer that is about to fit; infinite for a loader without a length."""
+    """Optimiser steps per epoch of a trainer that is about to fit; infinite for a loader without a length."""
     if trainer is None:
         return None
     data: Any = getattr(trainer, "datamodule", None)
     loader: Any = None if data is None else data.train_dataloader()
     limit = trainer.limit_train_batches
     if hasattr(loader, "__len__"):
-        # Asked for its own estimate, Lightning sets the loaders up, and a resumed run would begin its epoch anew.
+        # Lightning's own estimate would set up the loaders, and a resumed run would start its epoch again.
         length = len(loader)
         batches: float = min(length, limit) if isinstance(limit, int) else int(length * limit)
     else:

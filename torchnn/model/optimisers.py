@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
-# SparseAdam takes sparse gradients only, and a dense layer has none.
+# Without SparseAdam: it takes only sparse gradients, and a dense layer has none.
 OPTIMISERS: dict[str, type[Optimizer]] = {
     name: value
     for name, value in vars(torch.optim).items()
@@ -31,13 +31,13 @@ def make_optimiser(
 
     Args:
         name: class name in `torch.optim`.
-        parameters: what it updates.
+        parameters: the parameters that it updates.
         lr: learning rate, above 0.
-        weight_decay: passed on if it is not 0; 0 too, where the class has a default of its own.
-        args: further arguments of the class.
+        weight_decay: 0 or more; 0 for a class that has no weight decay.
+        args: other arguments of the class.
 
     Raises:
-        ValueError: an unknown name, or arguments that the class refuses.
+        ValueError: the name is unknown, or the class refuses the arguments.
 
     >>> type(make_optimiser("SGD", [nn.Parameter(torch.zeros(1))], 0.1, 0.0, {"momentum": 0.9})).__name__
     'SGD'
@@ -48,16 +48,16 @@ def make_optimiser(
     if "weight_decay" in inspect.signature(OPTIMISERS[name]).parameters:
         arguments = {"weight_decay": weight_decay, **arguments}
     elif weight_decay:
-        raise ValueError(f"weight_decay is {weight_decay}, but {name} has none: set weight_decay to 0.")
+        raise ValueError(f"weight_decay is {weight_decay}, but {name} has no weight decay: set weight_decay to 0.")
     return _build(OPTIMISERS[name], "optimizer_args", parameters, arguments)  # type: ignore[no-any-return]
 
 
 class ScheduleError(ValueError):
-    """A learning-rate schedule whose arguments turn out wrong only when it is stepped."""
+    """A learning-rate schedule has wrong arguments, which shows only when it is stepped."""
 
 
 def make_schedule(name: str, optimiser: Optimizer, args: Mapping[str, Any]) -> Any:
-    """The schedule `torch.optim.lr_scheduler.<name>` of an optimiser; errors as `make_optimiser`.
+    """The schedule `torch.optim.lr_scheduler.<name>` of an optimiser; raises what `make_optimiser` raises.
 
     >>> optimiser = make_optimiser("SGD", [nn.Parameter(torch.zeros(1))], 0.1, 0.0, {})
     >>> type(make_schedule("StepLR", optimiser, {"step_size": 5})).__name__

@@ -1,4 +1,4 @@
-"""What a trained classifier answers: probabilities and classes, for a loader or for a table in any form."""
+"""The predictions of a trained classifier: probabilities and classes, for a loader or for a table in any form."""
 
 from collections.abc import Mapping
 from os import PathLike
@@ -17,16 +17,16 @@ from torchnn.model.decisions import as_probability
 from torchnn.tables.columns import Schema
 from torchnn.tables.faults import TableError
 
-PREDICTED_AT_A_TIME = 65_536  # rows, so that the layers of any number of them fit into memory
+PREDICTED_AT_A_TIME = 65_536  # rows; limits the memory that the outputs of the layers take
 
 
 class Predictor(pl.LightningModule):
-    """The part of a classifier that its users call.
+    """The part of `BinaryClassifier` that predicts.
 
     Attributes:
-        options: the hyper-parameters, with `threshold` and `schema`.
-        schema: what the model knows of the columns of a table; None if it knows none.
-        chosen_threshold: the one that validation chose, a scalar.
+        options: the hyperparameters, with `threshold` and `schema`.
+        schema: the columns of the table that the model was trained on; None if it was trained on raw features.
+        chosen_threshold: the threshold that validation chose, a scalar.
     """
 
     options: Any
@@ -35,26 +35,26 @@ class Predictor(pl.LightningModule):
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """The model of a checkpoint, ready to predict; nothing in the file is run as code.
+        """The model of a checkpoint, ready to predict. No code in the file is run.
 
         Raises:
-            CheckpointError: it cannot be used; a ValueError that says why.
+            CheckpointError: the checkpoint cannot be used; a ValueError that says why.
         """
         return cls.from_checkpoint(load_plain(Path(path)), Path(path))
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Mapping[str, Any], path: Path) -> Self:
-        """The model of a checkpoint that has been read, ready to predict.
+        """The model of a checkpoint that is in memory, ready to predict.
 
         Args:
-            checkpoint: its contents.
-            path: its file, for messages.
+            checkpoint: its content.
+            path: its file, for error messages.
 
         Raises:
-            CheckpointError: it holds no model, one of another shape, or weights that are not finite.
+            CheckpointError: it holds no model, a model of another shape, or weights that are not finite.
         """
         if not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
-            raise CheckpointError(f"checkpoint {path} does not hold a model of torchnn: it has no hyper-parameters.")
+            raise CheckpointError(f"checkpoint {path} does not hold a torchnn model: it has no hyperparameters.")
         try:
             model = cls(**checkpoint["hyper_parameters"])
             model.load_state_dict(checkpoint["state_dict"])
@@ -63,18 +63,18 @@ class Predictor(pl.LightningModule):
             raise CheckpointError(f"checkpoint {path} does not fit {cls.__name__}: {reason}") from error
         for name, value in checkpoint["state_dict"].items():
             if not bool(torch.isfinite(value).all()):
-                raise CheckpointError(f"checkpoint {path} holds values in {name} that are not finite: use another one.")
+                raise CheckpointError(f"checkpoint {path} has values in {name} that are not finite: use another one.")
         return model.eval()
 
     def predict_proba(self, data: Any) -> np.ndarray:
         """Probabilities of class 0 and class 1 of each row, float64, shape (rows, 2).
 
         Args:
-            data: a dataframe, an Arrow table, a dictionary of columns, or the path of a table, with the columns that
+            data: a dataframe, an Arrow table, a dictionary of columns or the path of a table, with the columns that
                 the model was trained on; or raw features (rows, in_features) as a tensor or array.
 
         Raises:
-            TableError: a column is missing or holds something else; a ValueError that says which.
+            TableError: a column is missing or does not fit; a ValueError that says which.
         """
         features = raw_features(data, self.options.schema)
         with torch.no_grad():
@@ -90,7 +90,7 @@ class Predictor(pl.LightningModule):
 
     @property
     def threshold(self) -> float:
-        """The probability from which a row is called class 1: the given one, or the one that validation chose."""
+        """The probability from which a row is called class 1, as given or as chosen by validation."""
         given = self.options.threshold
         return float(self.chosen_threshold) if isinstance(given, str) else float(given)
 
@@ -102,13 +102,13 @@ class Predictor(pl.LightningModule):
 
 
 def raw_features(data: Any, schema: dict[str, Any] | None) -> Tensor:
-    """What a model takes, (rows, slots), from a table in any form, or from an array of raw features as it is.
+    """The input of a model, (rows, slots), from a table in any form; an array of raw features is returned as it is.
 
     Raises:
-        TableError: a table for a model that knows no columns, or one that lacks a column.
+        TableError: a table for a model that was trained on raw features, or a table that lacks a column.
     """
     if isinstance(data, Tensor | np.ndarray):
         return torch.as_tensor(data)
     if schema is None:
-        raise TableError("the model was trained without names of columns: give raw features, (rows, in_features).")
+        raise TableError("the model was trained without column names: give raw features, (rows, in_features).")
     return TabularDataModule(data, part="all", schema=schema, stream=False).table.features

@@ -1,4 +1,4 @@
-"""Preprocessing that travels with the model: raw numbers in, what a network can take out."""
+"""Preprocessing that is saved with the model: it turns raw columns into the input of a network."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from torchnn.tables.columns import Column, Schema
 
-ONE_HOT_UP_TO = 32  # values; above, a table of embeddings is smaller than the weights it replaces
-SAMPLE = 1_000_000  # rows that medians and quartiles are taken from, at most
+ONE_HOT_UP_TO = 32  # values; with more, embeddings have fewer parameters than the weights that they replace
+SAMPLE = 1_000_000  # most rows that medians and quartiles are computed from
 QUARTILES_TO_SD = 1.3489795  # distance between the quartiles of a normal distribution of standard deviation 1
 FITTED_AT_A_TIME = 65_536  # rows
 Scaling = Literal["standard", "robust", "none"]
@@ -18,14 +18,15 @@ Categories = Literal["auto", "one_hot", "embed"]
 
 
 class Preprocess(nn.Module):
-    """Standardised numbers, a flag for each column with missing values, and categories as one-hot or embeddings.
+    """Standardises numbers, flags missing values, and makes categories one-hot or embeddings.
 
-    Until `fit` is called it scales nothing. A missing number becomes the mean (the median, if robust), a value of a
-    category that training has not seen becomes its unknown slot; a slot that training has never used gives 0.
+    Before `fit` it scales nothing. A missing number becomes the mean (the median with robust scaling), and a flag marks
+    it in columns that had missing values in training. A category that training has not seen gets a slot of its own. A
+    slot that no training row used gives 0.
 
     Args:
         num_features: number of columns of the raw matrix.
-        schema: what they are; None for numbers none of which is missing.
+        schema: the columns; None for numbers without missing values.
         scaling: standard for (x − mean)/sd, robust for (x − median)/(quartile range/1.349), none for x.
         categories: one_hot, embed, or auto for one-hot up to 32 values.
 
@@ -90,13 +91,13 @@ class Preprocess(nn.Module):
         )
 
     def fit(self, features: Tensor | Iterable[Tensor]) -> None:
-        """Take centre and scale of each number, and note which slots of categories occur.
+        """Compute centre and scale of each number, and record which slots of categories occur.
 
-        Mean and (population) standard deviation are summed up in float64, batch by batch; medians and quartiles are
-        those of the first million rows. A constant column gets scale 1: it becomes 0 and stays finite.
+        Mean and population standard deviation are accumulated in float64, batch by batch; medians and quartiles are
+        those of the first million rows. A constant column gets scale 1, so that it becomes 0 and stays finite.
 
         Args:
-            features: raw training rows, (rows, num_features), all of them or in parts.
+            features: raw training rows, (rows, num_features), as one tensor or in parts.
         """
         count = mean = squares = torch.zeros(len(self.mean), dtype=torch.float64)
         used = torch.zeros_like(self.one_hot_used)
@@ -115,11 +116,11 @@ class Preprocess(nn.Module):
         if self.scaling == "robust":
             sampled = torch.cat(sample)
             marks = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
-            # By column: torch refuses quantiles of more than 16 million numbers together.
+            # Column by column, because torch computes no quantiles of more than 16 million numbers at once.
             columns = [column.nanquantile(marks).nan_to_num() for column in sampled.unbind(1)]
             low, mean, high = torch.stack(columns, dim=1) if columns else sampled.new_zeros(3, 0)
             width = (high - low) / QUARTILES_TO_SD
-            sd = torch.where(width > 0, width, sd)  # more than half of the values may be equal
+            sd = torch.where(width > 0, width, sd)  # the quartiles may be equal although the column is not constant
         if self.scaling != "none":
             self.mean.copy_(mean)
             self.scale.copy_(torch.where(sd > 0, sd, torch.ones_like(sd)))
@@ -130,11 +131,11 @@ class Preprocess(nn.Module):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether `fit` or a checkpoint has set mean and sd."""
+        """Whether `fit` or a checkpoint has set centre and scale."""
         return bool((self.mean != 0).any() or (self.scale != 1).any())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Preprocess":
-        """As of any module, but centre and scale never lose digits: in half precision, 100,000 is infinite."""
+        """Convert as any module, but keep the precision of centre and scale: 100,000 is infinite in float16."""
         before = {name: getattr(self, name) for name in ("mean", "scale")}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, exact in before.items():
@@ -170,7 +171,7 @@ class Preprocess(nn.Module):
 
 
 def add_moments(count: Tensor, mean: Tensor, squares: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Count, mean and sum of squared deviations with further rows (rows, columns), NaN left out.
+    """Add rows (rows, columns) to count, mean and sum of squared deviations; NaN is skipped.
 
     Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances".
     """
@@ -185,22 +186,22 @@ def add_moments(count: Tensor, mean: Tensor, squares: Tensor, numbers: Tensor) -
 
 
 def codes_of(column: Tensor, missing: int) -> Tensor:
-    """Integer codes of a category column (rows,), `missing` where it is NaN."""
+    """Integer codes of a category column (rows,); `missing` where it is NaN."""
     return torch.where(column.isnan(), missing, column.nan_to_num().long())
 
 
 def slots_of(column: Column) -> int:
-    """Slots of a category: the unknown value, each known one, and missing."""
+    """Number of slots of a category: one for unknown values, one for each known value, one for missing."""
     return len(column.values) + 2
 
 
 def is_one_hot(column: Column, categories: Categories) -> bool:
-    """Whether a category column becomes one-hot."""
+    """Whether a category column becomes one-hot instead of an embedding."""
     return categories == "one_hot" or (categories == "auto" and len(column.values) <= ONE_HOT_UP_TO)
 
 
 def embedding_width(column: Column) -> int:
-    """Numbers that stand for a value: 1.6 n^0.56 for n values, the rule of fastai, 50 at most."""
+    """Width of the embedding of a category with n values: 1.6 n^0.56, at most 50; the rule of fastai."""
     return min(50, round(1.6 * math.pow(len(column.values) + 1, 0.56)))
 
 

@@ -14,12 +14,12 @@ from torch.optim import Optimizer
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Lightning's `ModelParallelStrategy`, with every process on rows and on a shard of its own, none on a copy.
+    """Lightning's `ModelParallelStrategy` without tensor parallelism: each process has its own rows and its own shard.
 
-    Checkpoints are those of a single process, one file each, so that any number of processes can go on from one.
+    A checkpoint is one file, the same as that of a single process, so any number of processes can resume from it.
 
     Args:
-        process_group_backend: of torch.distributed; null for the device's own, gloo on CPUs and NCCL on GPUs.
+        process_group_backend: backend of torch.distributed; null for gloo on CPUs and NCCL on GPUs.
         timeout: how long a process waits for the others.
     """
 
@@ -35,13 +35,13 @@ class ShardedStrategy(ModelParallelStrategy):
         self._data_parallel_size, self._tensor_parallel_size = self.world_size, 1
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """The whole state, on the first process; Lightning cannot name the parameters of an empty one."""
+        """The whole state, on the first process; Lightning cannot name the parameters of an empty state."""
         if any(optimizer.state.values()):
             return super().optimizer_state(optimizer)
         return optimizer.state_dict()
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """As Lightning's, which cannot read the state of an optimiser that keeps none, such as plain SGD."""
+        """As Lightning, but also for an optimiser that keeps no state, such as plain SGD, where Lightning fails."""
         optimisers, path = self.optimizers, Path(self.broadcast(checkpoint_path))
         saved = []
         if optimisers and path.is_file():
@@ -57,20 +57,21 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 StrategyRegistry.register(
-    "fsdp2", ShardedStrategy, description="Parameters, gradients and optimiser state are shared out over the processes"
+    "fsdp2", ShardedStrategy, description="Parameters, gradients and optimizer state are sharded over the processes"
 )
 
 
 def shard(modules: list[nn.Module], mesh: Any) -> None:
-    """Share out the parameters of each module over the processes of a mesh, once; it is gathered while it runs.
+    """Shard the parameters of each module over the processes of a mesh, once; they are gathered while it runs.
 
     Raises:
-        MisconfigurationException: a mesh with tensor parallelism, whose processes would train on the same rows.
+        MisconfigurationException: the mesh has tensor parallelism, where several processes train on the same rows.
     """
     if mesh["tensor_parallel"].size() > 1:
         raise MisconfigurationException(
-            f"tensor_parallel_size is {mesh['tensor_parallel'].size()}, but every process has rows of its own: give "
-            "--trainer.strategy fsdp2, or data_parallel_size as the number of processes and tensor_parallel_size 1."
+            f"tensor_parallel_size is {mesh['tensor_parallel'].size()}, but each process has its own rows: set "
+            "--trainer.strategy fsdp2, or set data_parallel_size to the number of processes and tensor_parallel_size "
+            "to 1."
         )
     for module in modules:
         if any(True for _ in module.parameters()) and not isinstance(module, FSDPModule):
