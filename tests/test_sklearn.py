@@ -21,6 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from tests.data.tables import mixed_columns
 from torchnn.cli import main
 from torchnn.model.defaults import MAX_EPOCHS, PATIENCE
+from torchnn.runs.callbacks import TrainingDivergedError
 from torchnn.sklearn import TorchnnClassifier
 
 QUICK: dict[str, Any] = {"hidden_sizes": [16], "lr": 0.1, "max_epochs": 5, "random_state": 0, "accelerator": "cpu"}
@@ -116,6 +117,12 @@ def test_rows_of_weight_zero_do_not_train() -> None:
 def test_labels_that_are_not_two_classes_raise_an_error(X: Any, y: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TorchnnClassifier().fit(X, y)
+
+
+def test_a_loss_that_becomes_nan_raises_an_error() -> None:
+    X, y = make_moons(40, random_state=0)
+    with pytest.raises(TrainingDivergedError, match=r"learning rate 1e\+30 is probably too high"):
+        TorchnnClassifier(**{**QUICK, "lr": 1e30}).fit(X, y)
 
 
 def test_every_default_is_that_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:

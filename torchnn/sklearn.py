@@ -26,6 +26,7 @@ with need("train", "torchnn.sklearn"):
     from torchnn.data.module import EVALUATION_BATCH_SIZE
     from torchnn.model.classifier import BinaryClassifier
     from torchnn.model.defaults import BEST_CHECKPOINT, EARLY_STOPPING, HIDDEN_SIZES, LR, MAX_EPOCHS, PATIENCE, TRAINER
+    from torchnn.runs.callbacks import StopOnNaN
     from torchnn.tables.encode import encode
     from torchnn.tables.learn import learn_columns
     from torchnn.tables.raw import raw_table
@@ -40,34 +41,39 @@ MISSING_IS_FINE = "allow-nan"
 
 
 class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """`BinaryClassifier` with the interface of scikit-learn.
+    """`BinaryClassifier` with the interface of scikit-learn; its defaults are those of `torchnn fit`.
 
-    It trains on `fit`'s rows but for a validation part, which decides when to stop and which weights to keep. A
-    dataframe may hold numbers, categories, booleans and times, with missing values; an array numbers, with NaN for
-    missing.
+    `fit` keeps a part of its rows for validation, which decides when to stop and which weights to keep. A dataframe may
+    hold numbers, categories, booleans and times, with missing values. An array holds numbers, and NaN is a missing
+    value.
 
     Args:
-        hidden_sizes: neurons of each hidden layer; an empty list is logistic regression.
-        activation: of the hidden layers: identity, sigmoid, tanh, relu or step.
-        lr: learning rate, above 0.
-        weight_decay: of AdamW, 0 or more.
-        pos_weight: weight of the second class in the loss, above 0; auto for rows of the first by those of it.
-        threshold: probability from which a row is called the second class; or f1, cost or recall, chosen on validation.
-        calibrate: whether validation chooses a temperature.
-        scaling: of numbers: standard, robust or none.
-        categories: one_hot, embed or auto.
-        batch_size: rows in a training batch.
-        max_epochs: most epochs.
-        patience: epochs without a lower validation loss after which training ends.
-        val_fraction: fraction of the rows that validate; fewer than 10 rows of a class validate on themselves.
-        accelerator: of Lightning's Trainer: cpu, gpu or auto.
-        random_state: of the weights, the validation part and the order of the rows; an int, a RandomState or None.
+        hidden_sizes: number of neurons in each hidden layer; an empty list gives logistic regression.
+        activation: activation of the hidden layers: identity, sigmoid, tanh, relu or step.
+        lr: initial learning rate, above 0; it is halved when the validation loss stops falling.
+        weight_decay: weight decay of AdamW, 0 or more; auto takes 2 / (steps per epoch).
+        pos_weight: weight of the second class in the loss, above 0; auto takes (rows of the first class) / (rows of
+            the second class).
+        threshold: probability from which a row gets the second class, between 0 and 1; or f1, cost or recall, which
+            let validation choose it.
+        calibrate: whether validation chooses a temperature, so that probabilities match frequencies.
+        scaling: scaling of numbers: standard, robust or none.
+        categories: one_hot, embed, or auto for one-hot up to 32 values and embeddings above.
+        batch_size: rows in a training batch; auto takes the power of two nearest to a hundredth of the training rows,
+            from 32 to 1024.
+        max_epochs: maximum number of epochs.
+        patience: training stops after this number of epochs without a lower validation loss.
+        val_fraction: fraction of the rows that validate, between 0 and 1. With fewer than 10 rows of a class, all rows
+            train and validate.
+        accelerator: accelerator of Lightning's Trainer: cpu, gpu or auto.
+        random_state: seed of the weights, of the validation part and of the order of the rows: an int, a RandomState
+            or None.
 
     Attributes:
         classes_: the two classes, sorted.
         model_: the trained `BinaryClassifier`.
         n_features_in_: number of columns of X.
-        n_iter_: epochs trained.
+        n_iter_: number of epochs trained.
 
     >>> import numpy as np
     >>> X = np.random.default_rng(0).normal(size=(200, 3))
@@ -118,30 +124,35 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         return tags
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train.
+        """Train on the rows of X.
 
         Args:
             X: dataframe or array, (rows, columns).
-            y: two classes, (rows,).
-            sample_weight: of each row in the loss, (rows,), 0 or more; None for 1.
+            y: the class of each row, (rows,); two different classes.
+            sample_weight: weight of each row in the loss, (rows,), 0 or more; None for 1.
 
         Raises:
-            ValueError: shapes, values or classes that do not fit.
+            ValueError: X, y or sample_weight has a wrong shape or wrong values, or an argument is out of range.
+            TrainingDivergedError: the loss became NaN or infinite.
         """
         data, labels = self._checked(X, y)
+        seed = seed_of(self.random_state)
+        train, val = self._split(labels, seed)
         weight = None
         if sample_weight is not None:
             given = _check_sample_weight(sample_weight, labels, dtype=np.float32, ensure_non_negative=True)
-            weight = torch.from_numpy(given / given.mean())
-        seed = seed_of(self.random_state)
-        train, val = self._split(labels, seed)
+            weight = torch.from_numpy(given / given[train].mean())
         raw, classes = raw_table(data), (str(self.classes_[0]), str(self.classes_[1]))
         names = list(raw.data.column_names)
-        roles = Roles(keep=tuple(names))  # a column that says nothing has been chosen all the same
+        roles = Roles(keep=tuple(names))  # the caller has chosen the columns, so none is dropped
         schema, values = learn_columns(raw, names, torch.from_numpy(train), roles, classes, lambda sentence: None)
-        features = encode(values, schema)
-        target = torch.from_numpy(labels.astype(np.float32))
-        table = Table(features=features, target=target, columns=schema.slots, classes=schema.classes, weight=weight)
+        table = Table(
+            features=encode(values, schema),
+            target=torch.from_numpy(labels.astype(np.float32)),
+            columns=schema.slots,
+            classes=schema.classes,
+            weight=weight,
+        )
         with global_settings_restored():
             torch.manual_seed(seed)
             self._train(table, schema, torch.from_numpy(train), torch.from_numpy(val), seed)
@@ -159,12 +170,12 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         return predicted
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """How far the probability of the second class lies above the threshold, (rows,)."""
+        """Probability of the second class minus the threshold, (rows,)."""
         difference: np.ndarray = self.predict_proba(X)[:, 1] - self.model_.threshold
         return difference
 
     def _checked(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
-        """Columns, and y as 0 and 1."""
+        """The columns of X, and y as 0 and 1."""
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None.")
         data = self._columns(X, reset=True)
@@ -173,7 +184,7 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = _one_column(labels)
         if labels.ndim != 1 or len(labels) != num_rows:
-            raise ValueError(f"y has shape {labels.shape}, X has {num_rows} rows: give one label a row.")
+            raise ValueError(f"y has shape {labels.shape}, X has {num_rows} rows: give one label per row.")
         assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
         if type_of_target(labels) != "binary":
@@ -186,7 +197,7 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         return data, codes
 
     def _columns(self, X: Any, reset: bool) -> Any:
-        """The columns of X: a dataframe as it is, an array by position."""
+        """A dataframe as it is; an array as columns named by position."""
         if hasattr(X, "columns") and hasattr(X, "__arrow_c_stream__"):
             validate_data(self, X, reset=reset, skip_check_array=True)
             if X.shape[0] == 0:
@@ -205,9 +216,9 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
     def _train(self, table: Table, schema: Schema, train: torch.Tensor, val: torch.Tensor, seed: int) -> None:
         model = BinaryClassifier(
-            len(schema.slots),
-            list(self.hidden_sizes),
-            self.activation,
+            in_features=len(schema.slots),
+            hidden_sizes=list(self.hidden_sizes),
+            activation=self.activation,
             lr=self.lr,
             weight_decay=self.weight_decay,
             pos_weight=self._pos_weight(table, train),
@@ -226,7 +237,7 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 **{**TRAINER, "max_epochs": self.max_epochs},
                 accelerator=self.accelerator,
                 devices=1,
-                callbacks=[EarlyStopping(**{**EARLY_STOPPING, "patience": self.patience}), best],
+                callbacks=[StopOnNaN(), EarlyStopping(**{**EARLY_STOPPING, "patience": self.patience}), best],
                 logger=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
@@ -235,7 +246,7 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             model.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
         self.n_iter_ = trainer.current_epoch
         self.model_ = model.cpu().eval()
-        self.model_.trainer = None  # which holds the data and cannot be pickled
+        self.model_.trainer = None  # it holds the data and cannot be pickled
 
     def _pos_weight(self, table: Table, train: torch.Tensor) -> float:
         if self.pos_weight != "auto":
@@ -246,8 +257,8 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
 
 def seed_of(random_state: Any) -> int:
-    """A seed from what scikit-learn accepts; an int is the seed itself, as of `torchnn fit --seed_everything`."""
-    generator = check_random_state(random_state)  # raises ValueError for anything else
+    """The seed of a `random_state`. An int is the seed itself, as for `torchnn fit --seed_everything`."""
+    generator = check_random_state(random_state)  # raises ValueError for anything that scikit-learn does not accept
     return int(random_state) if isinstance(random_state, Integral) else int(generator.randint(SEEDS))
 
 

@@ -110,7 +110,7 @@ def test_a_flag_that_contradicts_the_checkpoint_is_refused(capsys: pytest.Captur
 
 def test_a_diverging_run_ends_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(["fit", *SHORT, "--model.lr", "1e38", "--model.optimizer", "SGD"], capsys)
-    assert "in epoch 0: the learning rate 1e+38 is probably too high, lower --model.lr" in message
+    assert "in epoch 0: the learning rate 1e+38 is probably too high: lower it (--model.lr)" in message
 
 
 @pytest.mark.parametrize("name", [None, "metrics.csv"])

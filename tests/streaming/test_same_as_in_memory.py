@@ -248,9 +248,7 @@ def _yes(table: pa.Table) -> pa.Table:
     return table.set_column(table.column_names.index("y"), "y", pa.array(["yes"] * len(table)))
 
 
-def test_an_id_with_too_many_values_to_count_is_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_id_with_too_many_values_to_count_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torchnn.tables.stream.MOST_WORDS", 50)
     data = module(write(tmp_path / "t.parquet", mixed(400)), max_categories=40)
     assert "id" not in data.schema.slots

@@ -72,7 +72,7 @@ def likely_cause(trainer: pl.Trainer) -> str:
     if any(p.dtype == torch.float16 for p in trainer.lightning_module.parameters()):
         return "float16 ends at 65504, use --trainer.precision 16-mixed or bf16-mixed"
     rate = trainer.optimizers[0].param_groups[0]["lr"]
-    return f"the learning rate {rate:g} is probably too high, lower --model.lr"
+    return f"the learning rate {rate:g} is probably too high: lower it (--model.lr)"
 
 
 def all_finite(values: Tensor) -> bool:
