@@ -9,7 +9,7 @@ import torch
 from tests.distributed.commands import FAULTY, LONG, TORCHRUN, done, sentences, weights
 
 TWO = ["fit", *LONG, "--trainer.devices", "2"]
-IN_TIME = 120  # seconds in all, most of them to start
+IN_TIME = 300  # seconds in all, most of them to start
 
 
 @pytest.mark.slow
