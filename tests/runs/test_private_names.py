@@ -21,7 +21,6 @@ HOOKS = {
         *("_set_seed", "_get", "_parser", "_instantiate_trainer", "_run_subcommand", "_prepare_subcommand_parser")
     },
     "model/sharded.py": {"_setup_distributed", "_data_parallel_size", "_tensor_parallel_size", "_optimizers"},
-    "model/classifier.py": {"_trainer"},
 }
 
 
