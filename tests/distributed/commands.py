@@ -24,7 +24,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, **paths, **more}
 
 
-def done(words: Sequence[Any], folder: Path, seconds: float = 150, **env: str) -> "subprocess.CompletedProcess[str]":
+def done(words: Sequence[Any], folder: Path, seconds: float = 400, **env: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [str(word) for word in words],
         cwd=folder,

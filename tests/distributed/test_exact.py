@@ -26,7 +26,7 @@ def on_many(folder: Path, num_ranks: int, plan: dict[str, list[Any]]) -> dict[st
         [sys.executable, "-m", "torch.distributed.run", *words, str(folder), json.dumps(plan)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-5000:]

@@ -1,5 +1,6 @@
 """Ranks that are killed, hang or fail: every process ends, the report names the rank, and a restart resumes the run."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from tests.distributed.commands import FAULTY, LONG, TORCHRUN, done, sentences, weights
 
 TWO = ["fit", *LONG, "--trainer.devices", "2"]
-IN_TIME = 120  # seconds in all, most of them to start
+IN_TIME = 300  # seconds in all, most of them to start
 
 
 @pytest.mark.slow
@@ -31,29 +32,30 @@ def test_all_processes_of_a_trainer_end_if_one_dies(
     assert reason in ended.stderr
 
 
-HUNG = [
-    *("--trainer.strategy", "lightning.pytorch.strategies.DDPStrategy"),
-    *("--trainer.strategy.process_group_backend", "gloo", "--trainer.strategy.timeout", "0:00:10"),
-]
+DDP = "lightning.pytorch.strategies.DDPStrategy"
+TIMEOUT = ["--trainer.strategy", DDP, "--trainer.strategy.timeout", "0:00:20"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "words", "reason"),
+    ("fault", "words", "rank", "reason"),
     [
-        ("SIGKILL 1 30", [], ": Signal 9 (SIGKILL) received by PID"),
-        ("refuse 1 30", [], ": rank 1: a planted mistake.\n"),
-        ("raise 1 30", [], "ValueError: a planted fault\n"),
-        ("SIGSTOP 1 30", HUNG, "Timed out waiting 10000ms"),
+        ("SIGKILL 1 30", [], 1, r"Signal 9 \(SIGKILL\) received by PID"),
+        ("refuse 1 30", [], 1, r"rank 1: a planted mistake\.\n"),
+        ("raise 1 30", [], 1, r"ValueError: a planted fault\n"),
+        ("SIGSTOP 1 30", TIMEOUT, 0, r"Timed out waiting|timeout caused pair closure"),
     ],
 )
-def test_torchrun_names_the_rank_that_failed_first(fault: str, words: list[str], reason: str, tmp_path: Path) -> None:
+def test_torchrun_names_the_rank_that_failed_first(
+    fault: str, words: list[str], rank: int, reason: str, tmp_path: Path
+) -> None:
+    """Of a rank that hangs it names one that waited until the timeout of the process group."""
     launch = [*TORCHRUN, "--shutdown-timeout", "3", *FAULTY[1:], "fit", *LONG, *words]
     ended = done(launch, tmp_path, IN_TIME, FAULT=fault)
     assert ended.returncode == 1
     root_cause = ended.stderr.rsplit("Root Cause (first observed failure):", 1)[1]
-    assert "  rank      : 0" in root_cause if words else "  rank      : 1" in root_cause
-    assert reason in root_cause
+    assert f"  rank      : {rank} " in root_cause
+    assert re.search(reason, root_cause)
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def run_by_srun(words: list[str], folder: Path, **env: str) -> list[tuple[int, s
         )
         for rank in (0, 1)
     ]
-    outputs = [task.communicate(timeout=150) for task in tasks]
+    outputs = [task.communicate(timeout=400) for task in tasks]
     return [(task.returncode, *output) for task, output in zip(tasks, outputs, strict=True)]
 
 
@@ -73,7 +73,7 @@ def test_the_trainer_torchrun_and_slurm_give_the_same_bits(tmp_path: Path) -> No
 def test_torchrun_on_two_hosts(tmp_path: Path) -> None:
     with two_hosts() as hosts:
         running = start_torchrun(hosts, SHORT, tmp_path)
-        outputs = [process.communicate(timeout=150)[0] for process in running]
+        outputs = [process.communicate(timeout=400)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], outputs
     assert sum(output.count("accuracy ") for output in outputs) == 1
     assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]

@@ -1,4 +1,4 @@
-"""Exported models answer as the trained one does, on raw rows with gaps and unseen words."""
+"""Exported models give the probabilities of the trained one, on raw rows with missing values and unseen words."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tests.data.tables import mixed_columns, mixed_data, mixed_model
 from torchnn.model.predictor import raw_features
-from torchnn.runs import export as room
-from torchnn.runs.export import ExportError, export_model, run_onnx, run_program
+from torchnn.runs import export
+from torchnn.runs.export import ExportError, export_model, load_onnx, load_program
 from torchnn.tables.encode import encode
 from torchnn.training import BinaryClassifier
 
@@ -24,21 +24,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> BinaryClassifier:
 
 @pytest.fixture(scope="module")
 def other_rows(model: BinaryClassifier) -> Tensor:
-    """Rows that the export was not proven on: another number of them, words that training has not seen."""
+    """Rows that the export was not checked on: another number of them, and words that training has not seen."""
     columns = mixed_columns(37, seed=1)
     columns["job"] = ["astronaut", None, *columns["job"].to_pylist()[2:]]
     return raw_features(columns, model.options.schema)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
-def test_the_file_answers_as_the_model_on_other_rows(
+def test_the_file_gives_the_probabilities_of_the_model_on_other_rows(
     suffix: str, model: BinaryClassifier, other_rows: Tensor, tmp_path: Path
 ) -> None:
     path = tmp_path / f"model{suffix}"
     assert export_model(model, path, mixed_data().table.features[:50]) < 1e-5
-    run = run_onnx if suffix == ".onnx" else run_program
+    load = load_onnx if suffix == ".onnx" else load_program
     with torch.no_grad():
-        torch.testing.assert_close(run(path)(other_rows), model(other_rows), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(load(path.read_bytes())(other_rows), model(other_rows), rtol=1e-5, atol=1e-6)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -53,22 +53,23 @@ def test_the_file_says_what_its_columns_are(model: BinaryClassifier, tmp_path: P
     assert tuple(described["slots"]) == mixed_data().table.columns
 
 
-def test_an_export_that_answers_otherwise_is_not_written(
+def test_an_export_with_other_probabilities_is_not_written(
     model: BinaryClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A planted error: the exported program is that of a model with one weight changed."""
-    honest = room.write_program
+    honest = export.to_program
 
-    def planted(model: BinaryClassifier, path: Path, rows: Tensor) -> None:
+    def planted(model: BinaryClassifier, rows: Tensor) -> bytes:
         weight = model.network.layers[0].weight
         with torch.no_grad():
             weight[0, 0] += 0.5  # type: ignore[index,operator]
-        honest(model, path, rows)
+        content = honest(model, rows)
         with torch.no_grad():
             weight[0, 0] -= 0.5  # type: ignore[index,operator]
+        return content
 
-    monkeypatch.setattr(room, "write_program", planted)
-    with pytest.raises(ExportError, match="off the trained one, so it was not written"):
+    monkeypatch.setattr(export, "to_program", planted)
+    with pytest.raises(ExportError, match=r"differs from the trained one by .*, so it was not written"):
         export_model(model, tmp_path / "model.pt2", mixed_data().table.features[:50])
     assert list(tmp_path.iterdir()) == []
 
@@ -79,7 +80,7 @@ def test_a_file_that_exists_is_kept(model: BinaryClassifier, tmp_path: Path) -> 
     with pytest.raises(ExportError, match=r"model\.onnx exists: give a new file"):
         export_model(model, path, mixed_data().table.features[:50])
     assert path.read_text() == "mine"
-    with pytest.raises(ExportError, match=r"no suffix of \.onnx or \.pt2"):
+    with pytest.raises(ExportError, match=r"model\.txt does not end in \.onnx or \.pt2"):
         export_model(model, tmp_path / "model.txt", mixed_data().table.features[:50])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from torchnn.cli.resume import MAY_CHANGE, OF_ANOTHER_TABLE, flat, hyper_parameters, resumed_settings
+from torchnn.cli.resume import CHANGEABLE, OF_ANOTHER_TABLE, flat, hyper_parameters, resumed_settings
 from torchnn.console import note
 from torchnn.data.module import TabularDataModule
 from torchnn.model.checkpoint import CheckpointError
@@ -46,7 +46,7 @@ class CheckpointCLI(LightningCLI):
         table_options(self.checkpoint, path)  # whether they are
         config.ckpt_path = str(path)
         another_table = self._is_another_table(config.data, path)
-        may_change = frozenset() if subcommand == "fit" else MAY_CHANGE
+        may_change = frozenset() if subcommand == "fit" else CHANGEABLE
         if another_table:
             may_change |= OF_ANOTHER_TABLE
         for group, name, value in hyper_parameters(self.checkpoint, path, config, self.given, may_change):

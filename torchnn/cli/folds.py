@@ -1,12 +1,14 @@
 """`torchnn fit --data.folds K`: a run for each fold, and the mean and spread of what they reach."""
 
 import csv
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
 from torchnn.console import is_first_process, note
+from torchnn.files import write_whole
 
 FILE = "folds.csv"
 
@@ -48,8 +50,9 @@ def cross_validate(words: Sequence[str], folds: int, run: Callable[[list[str]], 
 
 def write(path: Path, results: Sequence[FoldResult]) -> None:
     """A row for each fold, with its run folder and its metrics."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["fold", "run", *results[0].metrics])
-        for fold, result in enumerate(results):
-            writer.writerow([fold, result.folder, *result.metrics.values()])
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["fold", "run", *results[0].metrics])
+    for fold, result in enumerate(results):
+        writer.writerow([fold, result.folder, *result.metrics.values()])
+    write_whole(path, text.getvalue())

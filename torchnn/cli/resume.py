@@ -1,8 +1,8 @@
-"""What becomes of each flag of `torchnn fit --ckpt_path`: none is silenced by what the checkpoint holds.
+"""Which settings a resumed run uses.
 
-Hyper-parameters of model and data are settled by the checkpoint, as are the settings in SETTLED: another value is
-refused. Those in FOLLOWED are the checkpoint's unless given, and then apply. What was code, or a place to write to, in
-the run that goes on is never taken from a file: it has to be given again (AGAIN). The rest (FREE) belongs to each call.
+A resumed run uses the settings in its checkpoint. Only the flags in MAY_DIFFER may be given with another value, and
+those in OF_EACH_CALL are not kept. Code and places to write to (CODE_OR_PLACE, and every value that is not plain) are
+never taken from a file: such a flag has to be given again.
 """
 
 import re
@@ -13,41 +13,30 @@ from typing import Any
 from torchnn.model.checkpoint import CheckpointError
 from torchnn.runs.resume import SECTION
 
-SETTLED = {
-    "seed_everything",
-    *(f"trainer.limit_{stage}_batches" for stage in ("train", "val")),
-    *("trainer.overfit_batches", "trainer.accumulate_grad_batches", "trainer.precision"),
-    *("trainer.val_check_interval", "trainer.check_val_every_n_epoch", "trainer.reload_dataloaders_every_n_epochs"),
-    *("early_stopping.monitor", "early_stopping.mode"),
-    *("checkpoint.monitor", "checkpoint.mode", "checkpoint.save_top_k"),
-    *("checkpoint.every_n_train_steps", "checkpoint.train_time_interval", "checkpoint.every_n_epochs"),
-}
-FOLLOWED = {
+MAY_DIFFER = {
+    # limits of training
     *("trainer.max_epochs", "trainer.min_epochs", "trainer.max_steps", "trainer.min_steps", "trainer.max_time"),
-    *("trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes"),
-    *("trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "trainer.deterministic", "trainer.benchmark"),
-    *("trainer.detect_anomaly", "trainer.inference_mode", "trainer.use_distributed_sampler"),
-    *("trainer.sync_batchnorm", "trainer.enable_checkpointing", "trainer.log_every_n_steps"),
-    *("early_stopping.patience", "early_stopping.min_delta", "early_stopping.stopping_threshold"),
-    *("early_stopping.divergence_threshold", "early_stopping.check_finite", "early_stopping.strict"),
-    *("early_stopping.verbose", "early_stopping.log_rank_zero_only", "early_stopping.check_on_train_epoch_end"),
-    *("checkpoint.verbose", "checkpoint.save_last", "checkpoint.save_on_exception", "checkpoint.save_weights_only"),
-    *("checkpoint.auto_insert_metric_name", "checkpoint.save_on_train_epoch_end"),
-    *("checkpoint.enable_version_counter", "last.every_seconds", "last.every_steps"),
+    *("early_stopping.patience", "early_stopping.min_delta"),
+    *("early_stopping.stopping_threshold", "early_stopping.divergence_threshold"),
+    # where it runs
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    # how often last.ckpt is written
+    *("last.every_seconds", "last.every_steps"),
 }
-AGAIN = {"trainer.callbacks", "trainer.plugins", "checkpoint.dirpath", "checkpoint.filename"}
-FREE = {
-    *("trainer.logger", "trainer.profiler", "trainer.default_root_dir", "trainer.model_registry"),
-    *("trainer.limit_test_batches", "trainer.limit_predict_batches", "trainer.num_sanity_val_steps"),
-    *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.enable_autolog_hparams"),
-    *("trainer.fast_dev_run", "trainer.barebones"),
+OF_EACH_CALL = {
+    *("config", "ckpt_path"),
+    # what is shown, and where
+    *("trainer.logger", "trainer.default_root_dir", "trainer.model_registry", "trainer.profiler"),
+    *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.fast_dev_run"),
+    # what only testing and predicting use
+    *("trainer.limit_test_batches", "trainer.limit_predict_batches"),
 }
+CODE_OR_PLACE = {"trainer.callbacks", "trainer.plugins", "checkpoint.dirpath", "checkpoint.filename"}
 HARMLESS_TEXT = re.compile(r"[\w :,-]*|[\d:., ]*")  # no dotted name, which could be that of a class
 
-
-# Of a trained model, without making it another one.
-MAY_CHANGE = frozenset({"model.threshold", "data.batch_size", "data.part"})
-# What another table than that of the training may be read by.
+# Hyper-parameters that `torchnn validate`, `test` and `predict` may change of a trained model.
+CHANGEABLE = frozenset({"model.threshold", "data.batch_size", "data.part"})
+# Flags that say how a table is read that the model was not trained on.
 OF_ANOTHER_TABLE = frozenset(
     {
         *("data.path", "data.part", "data.id_column", "data.weight_column", "data.delimiter", "data.decimal"),
@@ -60,48 +49,57 @@ DATA_DECIDES = {"num_features": "in_features", "plain_schema": "schema"}  # hype
 def hyper_parameters(
     checkpoint: Mapping[str, Any], path: Path, config: Any, given: Iterable[str], may_change: Set[str] = frozenset()
 ) -> Iterator[tuple[str, str, Any]]:
-    """Group, name and value of the hyper-parameters that model and data take from a checkpoint.
+    """Group, name and value of the hyper-parameters of model and data that come from a checkpoint.
 
     Args:
         checkpoint: its contents.
         path: its file, for messages.
         config: the arguments of this call.
         given: the flags that this call gives.
-        may_change: those of them that may differ.
+        may_change: the flags that may differ from the checkpoint.
 
     Raises:
-        CheckpointError: a flag that may not differ does.
+        CheckpointError: another flag differs.
     """
     for group, saved in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
         for name, trained in checkpoint.get(saved, {}).items():
             if name in DATA_DECIDES.values() or name not in config[group]:
                 continue
             flag, value = f"{group}.{name}", config[group][name]
-            if flag in given and plain(value) != plain(trained):
+            if flag in given and as_list(value) != as_list(trained):
                 if flag in may_change:
                     continue
-                raise CheckpointError(
-                    f"--{flag} {value} contradicts the checkpoint {path}, which has {trained}: leave it out."
-                )
+                raise contradiction(flag, value, path, trained)
             yield group, name, trained
 
 
-def plain(value: Any) -> Any:
-    """A tuple as the list that a file would hold; anything else as it is."""
+def as_list(value: Any) -> Any:
+    """A tuple as the list that a file would hold; anything else unchanged."""
     return list(value) if isinstance(value, tuple) else value
 
 
-def settings_of(config: Mapping[str, Any], given: Iterable[str]) -> dict[str, Any]:
-    """The plain settings of a run, by flag, and which of its flags have to be given again.
+def contradiction(flag: str, value: Any, path: Path, trained: Any) -> CheckpointError:
+    """The error for a flag whose value is not that of the checkpoint."""
+    return CheckpointError(f"--{flag} {value} contradicts the checkpoint {path}, which has {trained}: leave it out.")
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of a run that its checkpoints hold.
 
     Args:
         config: the arguments of `torchnn fit` as plain values.
-        given: the flags that were given.
+
+    Returns:
+        `values`: what a resumed run takes over, by flag. `code`: the rest as text, only to be compared.
     """
-    settings = {name: value for name, value in flat(config) if name in SETTLED | FOLLOWED and is_plain(value)}
-    not_plain = ((SETTLED | FOLLOWED | AGAIN) - settings.keys()) & set(given)
-    again = {name: str(value) for name, value in flat(config) if name in not_plain and value is not None}
-    return {"values": settings, "again": again}
+    kept = [(flag, value) for flag, value in flat(config) if is_kept(flag)]
+    values = {flag: value for flag, value in kept if flag not in CODE_OR_PLACE and is_plain(value)}
+    return {"values": values, "code": {flag: str(value) for flag, value in kept if flag not in values}}
+
+
+def is_kept(flag: str) -> bool:
+    """Whether checkpoints hold a flag among the settings; model and data keep their own hyper-parameters."""
+    return flag not in OF_EACH_CALL and not flag.startswith(("model.", "data."))
 
 
 def flat(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -114,8 +112,8 @@ def flat(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value can be taken from a file: no name of a class, however nested."""
-    if isinstance(value, dict):  # the time limit, by unit
+    """Whether a value can be taken from a file: it does not name a class, however nested."""
+    if isinstance(value, dict):  # a time limit, by unit
         return all(isinstance(k, str) and k.isalpha() and isinstance(v, int) for k, v in value.items())
     if isinstance(value, list):  # the numbers of devices
         return all(isinstance(item, int) for item in value)
@@ -130,37 +128,44 @@ def resumed_settings(
     Args:
         checkpoint: its contents.
         path: its file, for messages.
-        given: what flags and configuration files of this call say, by flag.
-        used: given, completed by defaults.
+        given: the values of the flags that this call gives, on the command line or in a file.
+        used: the values of all flags, given or default, as plain values.
 
     Raises:
-        CheckpointError: a flag contradicts the checkpoint or is missing, or the checkpoint is not a safe one.
+        CheckpointError: a flag contradicts the checkpoint or has to be given again, or the checkpoint is not safe.
     """
     section = checkpoint.get(SECTION)
-    if section is None:  # by a Trainer without `TrainingState`: there is nothing to follow
+    if section is None:  # the Trainer had no `TrainingState`, so there are no settings
         return {}
     try:
-        values, again = section["settings"]["values"], section["settings"]["again"]
+        settings = section["settings"]
+        values, code = settings["values"], settings.get("code", settings.get("again", {}))  # "again" in version 0.1
         epochs = int(section["epochs"]) + (int(section["batches"]) > 0)
-        unsafe = [name for name, value in values.items() if name not in SETTLED | FOLLOWED or not is_plain(value)]
-        missing = {name: value for name, value in again.items() if given.get(name) is None}
+        unsafe = [flag for flag, value in values.items() if not is_safe(flag, value)]
+        code = {flag: str(text) for flag, text in code.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"checkpoint {path} does not say how its run was set up: use another one.") from error
     if unsafe:
-        raise CheckpointError(f"checkpoint {path} names code or an unknown setting in {unsafe[0]}: do not trust it.")
-    for name, value in missing.items():
-        raise CheckpointError(
-            f"the run of {path} had --{name} {value}, which is never taken from a file: give it again."
-        )
-    for name in SETTLED & given.keys() & values.keys():
-        if used[name] != values[name]:
+        raise CheckpointError(f"checkpoint {path} names code or a place in {unsafe[0]}: do not trust it.")
+    for flag in sorted(filter(is_kept, given.keys() - MAY_DIFFER)):
+        if flag in values and used[flag] != values[flag]:
+            raise contradiction(flag, used[flag], path, values[flag])
+        if flag not in values and str(used[flag]) != code.get(flag):
+            raise contradiction(flag, used[flag], path, code.get(flag))
+    for flag, text in code.items():
+        if flag not in given and text != str(used.get(flag)):
             raise CheckpointError(
-                f"--{name} {used[name]} contradicts the checkpoint {path}, whose run has {values[name]}: leave it out."
+                f"the run of {path} had --{flag} {text}, which is never taken from a file: give it again."
             )
-    for name, reached in (("trainer.max_epochs", epochs), ("trainer.max_steps", checkpoint["global_step"])):
-        limit = given.get(name)
+    for flag, reached in (("trainer.max_epochs", epochs), ("trainer.max_steps", checkpoint["global_step"])):
+        limit = given.get(flag)
         if limit is not None and limit != -1 and limit < reached:
             raise CheckpointError(
-                f"--{name} {limit} is less than the {reached} that the checkpoint {path} has seen: give more."
+                f"--{flag} {limit} is less than the {reached} that the checkpoint {path} has seen: give more."
             )
-    return {name: value for name, value in values.items() if name not in given}
+    return {flag: value for flag, value in values.items() if flag in used and flag not in given}
+
+
+def is_safe(flag: str, value: Any) -> bool:
+    """Whether a value may be taken from a checkpoint."""
+    return is_kept(flag) and flag not in CODE_OR_PLACE and is_plain(value)

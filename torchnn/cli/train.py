@@ -134,9 +134,9 @@ class TorchnnCLI(CheckpointCLI):
         for quiet_when_piped in ("enable_progress_bar", "enable_model_summary"):
             if config[quiet_when_piped] is None:
                 kwargs[quiet_when_piped] = on_terminal
-        settings = None
+        settings: dict[str, Any] = {}
         if self.subcommand == "fit":
-            settings = settings_of(self._plain_config(), self.given) | {"job": names_of_job()}
+            settings = settings_of(self._plain_config()) | {"job": names_of_job()}
         self.training_state = TrainingState(settings)
         callbacks = [StopOnNaN(), LearningCurve(), TestReport(), self.training_state]
         if self.prediction_file is not None:

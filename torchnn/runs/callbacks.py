@@ -9,6 +9,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
+from torchnn.files import replacing
+
 LAST = "last.ckpt"
 STEPS_BETWEEN_CHECKS = 50  # a look at a loss waits for the device; the end of an epoch is always checked
 
@@ -109,7 +111,7 @@ class LearningCurve(Callback):
                 axes.plot(epochs, values, label=label)
         axes.set(xlabel="epoch", ylabel="loss", title="Learning curve")
         axes.legend()
-        figure.savefig(folder / "learning_curve.png")
+        save_figure(figure, folder / "learning_curve.png")
 
 
 def last_checkpoint(trainer: pl.Trainer) -> str | None:
@@ -139,3 +141,9 @@ def new_figure(rows: int = 1) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(5, 1 + 3 * rows), dpi=150, layout="constrained")
     return figure, figure.subplots(rows)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG."""
+    with replacing(path) as file:
+        figure.savefig(file, format="png")

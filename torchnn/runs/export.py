@@ -1,7 +1,7 @@
-"""A trained model as a file that other programs run: ONNX, or PyTorch's own exported program."""
+"""A trained model as a file that other programs run: ONNX, or an exported program of torch."""
 
+import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,59 +10,59 @@ import torch
 from torch import Tensor
 
 from torchnn.console import ONNX_LOGGERS, quiet
+from torchnn.files import replacing
 from torchnn.model.classifier import BinaryClassifier
 
 FORMATS = (".onnx", ".pt2")
 INPUT, OUTPUT = "features", "probability"
-# Units in the last place of float32 between two ways to sum a layer of some hundred neurons, and to take a sigmoid.
+# Of a probability in float32: a layer of some hundred neurons may be summed in another order.
 TOLERANCE = 1e-5
 
 
 class ExportError(ValueError):
-    """A model that cannot be exported, or whose exported form answers otherwise than it does."""
+    """A model that cannot be exported, or whose exported form gives other probabilities."""
 
 
 def export_model(model: BinaryClassifier, path: Path, rows: Tensor) -> float:
-    """Write a model, preprocessing included, and prove that what was written answers as the model does.
+    """Write a model with its preprocessing, after checking that the exported form gives the same probabilities.
 
-    The file takes raw features (rows, columns) under the name `features`: numbers as they are, NaN for missing,
-    categories as codes; and gives `probability` (rows, 1). The columns, with the words behind the codes, stand in its
-    metadata under `torchnn.schema`, as JSON.
+    The file takes raw features (rows, columns) under the name `features`: numbers, NaN for a missing value, categories
+    as codes. It returns `probability` (rows, 1). Its metadata hold the columns, with the words behind the codes, under
+    `torchnn.schema` as JSON.
 
     Args:
-        model: what to export.
+        model: the model to export.
         path: a new file, .onnx or .pt2.
-        rows: raw features that it is proven on, (rows, columns), 2 or more.
+        rows: raw features that the export is checked on, (rows, columns), 2 rows or more.
 
     Returns:
         The largest difference of a probability on `rows`.
 
     Raises:
-        ExportError: another suffix, a package that is missing, or answers that differ by more than 1e-5.
+        ExportError: another suffix, a package that is missing, or probabilities that differ by more than 1e-5.
         OSError: the file cannot be written.
     """
     if path.suffix not in FORMATS:
-        raise ExportError(f"{path} has no suffix of {' or '.join(FORMATS)}: choose one.")
+        raise ExportError(f"{path} does not end in {' or '.join(FORMATS)}: choose one of them.")
     if path.exists():
         raise ExportError(f"{path} exists: give a new file, or remove it first.")
     model = model.cpu().eval()
-    write, run = (write_onnx, run_onnx) if path.suffix == ".onnx" else (write_program, run_program)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(model, unfinished, rows)
-        with torch.no_grad():
-            expected = model(rows)
-        difference = float((run(unfinished)(rows) - expected).abs().max())
-        if not difference <= TOLERANCE:
-            raise ExportError(f"the exported model is {difference:.2g} off the trained one, so it was not written.")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    export, load = (to_onnx, load_onnx) if path.suffix == ".onnx" else (to_program, load_program)
+    content = export(model, rows)
+    with torch.no_grad():
+        expected = model(rows)
+    difference = float((load(content)(rows) - expected).abs().max())
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"the exported model differs from the trained one by {difference:.2g}, so it was not written."
+        )
+    with replacing(path) as file:
+        file.write(content)
     return difference
 
 
-def write_onnx(model: BinaryClassifier, path: Path, rows: Tensor) -> None:
-    """An ONNX file with the weights inside."""
+def to_onnx(model: BinaryClassifier, rows: Tensor) -> bytes:
+    """The content of an ONNX file with the weights inside."""
     try:
         import onnx
     except ImportError as error:
@@ -81,26 +81,29 @@ def write_onnx(model: BinaryClassifier, path: Path, rows: Tensor) -> None:
         )
     graph = program.model_proto
     onnx.helper.set_model_props(graph, {"torchnn.schema": description(model)})
-    onnx.save(graph, path)
+    content: bytes = graph.SerializeToString()
+    return content
 
 
-def run_onnx(path: Path) -> Callable[[Tensor], Tensor]:
+def load_onnx(content: bytes) -> Callable[[Tensor], Tensor]:
     """The function that an ONNX file computes."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     return lambda rows: torch.from_numpy(session.run([OUTPUT], {INPUT: rows.numpy()})[0])
 
 
-def write_program(model: BinaryClassifier, path: Path, rows: Tensor) -> None:
-    """A program of torch.export, which `torch.export.load` reads."""
+def to_program(model: BinaryClassifier, rows: Tensor) -> bytes:
+    """The content of a file that `torch.export.load` reads."""
     program = torch.export.export(model, (rows[:2],), dynamic_shapes=({0: torch.export.Dim("rows")},))
-    torch.export.save(program, path, extra_files={"torchnn.schema": description(model)})
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={"torchnn.schema": description(model)})
+    return content.getvalue()
 
 
-def run_program(path: Path) -> Callable[[Tensor], Tensor]:
+def load_program(content: bytes) -> Callable[[Tensor], Tensor]:
     """The function that an exported program computes."""
-    module: Any = torch.export.load(path).module()
+    module: Any = torch.export.load(io.BytesIO(content)).module()
     return lambda rows: module(rows).detach()
 
 

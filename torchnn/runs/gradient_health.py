@@ -13,7 +13,7 @@ from torchnn.explain.network import Layer, layers_of
 from torchnn.explain.passes import forward
 from torchnn.modules.mlp import MLP
 from torchnn.ops.loss import binary_cross_entropy_with_logits_delta
-from torchnn.runs.callbacks import new_figure, run_folder
+from torchnn.runs.callbacks import new_figure, run_folder, save_figure
 
 MOST_ROWS = 1024  # of a batch that are looked at
 SMALLEST = 1e-12  # that the picture shows of a gradient
@@ -91,7 +91,7 @@ class GradientHealth(Callback):
         self._stop_listening()
         folder = run_folder(trainer)
         if folder is not None and self.history:
-            draw(self.history).savefig(folder / "gradient_health.png")
+            save_figure(draw(self.history), folder / "gradient_health.png")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._stop_listening()

@@ -1,11 +1,10 @@
 """Predictions to a file: each row once, in the order of the table, whatever the number of processes."""
 
 import glob
-import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning.pytorch as pl
 import pyarrow as pa
@@ -15,6 +14,8 @@ import pyarrow.parquet as pq
 import torch
 from lightning.pytorch.callbacks import Callback
 from pyarrow import ipc
+
+from torchnn.files import replacing
 
 FORMATS = (".csv", ".tsv", ".parquet")
 ROWS_AT_A_TIME = 65_536
@@ -88,7 +89,7 @@ class PredictionFile(Callback):
         if trainer.is_global_zero:
             seen = sum(map(rows_of_spill, self._all_spilled(trainer)))
             if seen == predicted:
-                write_atomically(merged([read_spill(path) for path in self._all_spilled(trainer)]), self.path)
+                write_table(merged([read_spill(path) for path in self._all_spilled(trainer)]), self.path)
         seen = trainer.strategy.broadcast(seen)  # when they are merged
         self.own.remove()
         if seen != predicted:
@@ -199,25 +200,20 @@ def as_arrow(outputs: Any, classes: Sequence[str], ids: Any, id_name: str) -> pa
     return pa.Table.from_arrays(columns, names=["", id_name, "probability", "label"])
 
 
-def write_atomically(tables: Iterable[pa.Table], path: Path) -> None:
-    """Write a file that is either whole or not there; the first column, by which rows were ordered, is left out."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    writer: Any = None
-    try:
-        for table in tables:
-            kept = table.drop_columns([table.column_names[0]])
-            if writer is None:
-                writer = _writer(unfinished, path.suffix.lower(), kept.schema)
-            writer.write_table(kept)
-        if writer is not None:
-            writer.close()
-            unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def write_table(tables: Iterator[pa.Table], path: Path) -> None:
+    """Write tables as one file, without the first column, by which their rows are ordered; nothing if there is none."""
+    kept = (table.drop_columns([table.column_names[0]]) for table in tables)
+    first = next(kept, None)
+    if first is None:
+        return
+    with replacing(path) as file, _writer(file, path.suffix.lower(), first.schema) as writer:
+        writer.write_table(first)
+        for table in kept:
+            writer.write_table(table)
 
 
-def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:
+def _writer(file: IO[bytes], suffix: str, schema: pa.Schema) -> Any:
     if suffix == ".parquet":
-        return pq.ParquetWriter(path, schema)
+        return pq.ParquetWriter(file, schema)
     delimiter = "\t" if suffix == ".tsv" else ","
-    return pacsv.CSVWriter(path, schema, write_options=pacsv.WriteOptions(delimiter=delimiter, quoting_style="needed"))
+    return pacsv.CSVWriter(file, schema, write_options=pacsv.WriteOptions(delimiter=delimiter, quoting_style="needed"))

@@ -17,7 +17,8 @@ from torchmetrics.functional.classification import binary_auroc, binary_average_
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from torchnn.data.batches import as_batch
-from torchnn.runs.callbacks import new_figure, run_folder
+from torchnn.files import write_whole
+from torchnn.runs.callbacks import new_figure, run_folder, save_figure
 from torchnn.runs.importance import Importance, permutation_importance
 from torchnn.tables.target import check_both_classes
 
@@ -84,7 +85,7 @@ class TestReport(Callback):
             "confusion": {"rows are true classes, columns predicted ones": counts.tolist()},
             "importance": {one.column: {"auroc_lost": one.mean, "sd": one.sd} for one in importance},
         }
-        (folder / "test.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        write_whole(folder / "test.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
 def together(parts: Sequence[Tensor], trainer: pl.Trainer) -> Tensor:
@@ -97,7 +98,7 @@ def draw(path: Path, how: Callable[[Any], None]) -> None:
     """One picture."""
     figure, axes = new_figure()
     how(axes)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def thinned(curve: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import csv
 import random
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,16 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from torchnn.model.checkpoint import CheckpointError
+from torchnn.runs._lightning import (
+    begin_epoch_afresh,
+    epoch_results,
+    forget_value,
+    is_accumulating,
+    latest_metrics,
+    logged_steps,
+    set_logged_steps,
+    set_not_restarting,
+)
 
 SECTION = "torchnn"  # of a checkpoint
 
@@ -52,18 +63,18 @@ class TrainingState(callbacks.Callback):
         epochs = loop.epoch_progress.current
         inside = epochs.started > epochs.processed
         batches = loop.epoch_loop.batch_progress.current.processed if inside else 0
-        counted = inside and not loop.epoch_loop._should_accumulate()  # Lightning adds this step later
+        counted = inside and not is_accumulating(trainer)  # Lightning adds this step later
         settle_progress(checkpoint["loops"]["fit_loop"], epochs.processed, batches)
         checkpoint["epoch"] = max(0, epochs.processed - (batches == 0))  # the one trained in last
         checkpoint[SECTION] = {
             "settings": self.settings,
             "epochs": epochs.processed,
             "batches": batches,
-            "logged_steps": loop.epoch_loop._batches_that_stepped + counted,
+            "logged_steps": logged_steps(trainer) + counted,
             "generators": generator_states(),
             "plateau_waits": not inside and epochs.completed < epochs.processed,
             "sums": (self._sums or dict(self._running_sums(trainer))) if batches else {},
-            "metrics": {k: v.detach().cpu() for k, v in trainer._logger_connector._callback_metrics.items()},
+            "metrics": {k: v.detach().cpu() for k, v in latest_metrics(trainer).items()},
         }
 
     def on_load_checkpoint(
@@ -82,47 +93,41 @@ class TrainingState(callbacks.Callback):
         self.started = True
         if self._resumed is None:
             return
-        trainer._logger_connector._callback_metrics.update(self._resumed["metrics"])
+        latest_metrics(trainer).update(self._resumed["metrics"])
         self._sums = self._resumed["sums"]
         if self._resumed["plateau_waits"]:  # Lightning steps it after the hook at which the best is saved
             trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
         if self._resumed["batches"] == 0:
-            # With max_steps Lightning takes every resumed run for one inside an epoch, and would train an empty one.
-            loop: Any = trainer.fit_loop
-            for part in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
-                part._restarting = False
-                part.reset_restart_stage()
+            begin_epoch_afresh(trainer)
         set_generator_states(self._resumed["generators"])
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self._resumed is not None:
-            trainer.fit_loop.epoch_loop._batches_that_stepped = self._resumed["logged_steps"]
+            set_logged_steps(trainer, self._resumed["logged_steps"])
             self._resumed = None
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
         """After the first loss is logged, and before an optimiser that asks for more of them logs the second."""
         if self._sums:
             for name, sums in self._sums.items():
-                metric: Any = trainer.fit_loop.epoch_loop._results[name]
+                metric = epoch_results(trainer)[name]
                 for attribute, values in sums.items():
                     value = sum_of_process(
                         values, trainer.global_rank, trainer.world_size, metric.meta.is_mean_reduction
                     )
                     setattr(metric, attribute, value.to(metric.device) + getattr(metric, attribute))
-                metric._computed = None
+                forget_value(metric)
             self._sums = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        loop: Any = trainer.fit_loop
-        loop._restarting = False  # or ReduceLROnPlateau would miss the epoch in which the run went on
+        set_not_restarting(trainer)  # or ReduceLROnPlateau would miss the epoch in which the run went on
 
     @staticmethod
     def _running_sums(trainer: pl.Trainer) -> Iterator[tuple[str, dict[str, Any]]]:
         """What each process has logged in this epoch, for each metric that is a sum or a mean over its batches."""
-        results: Any = trainer.fit_loop.epoch_loop._results
-        for name, metric in results.items():
+        for name, metric in epoch_results(trainer).items():
             if metric.is_tensor and not metric.has_reset and metric.meta.on_epoch:
                 attributes = ("value", "cumulated_batch_size") if metric.meta.is_mean_reduction else ("value",)
                 sums = {key: getattr(metric, key).detach() for key in attributes}
@@ -157,9 +162,18 @@ class EarlyStopping(callbacks.EarlyStopping):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.should_stop = trainer.should_stop or self.has_stopped
 
-    def _run_early_stopping_check(self, trainer: pl.Trainer) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        with self._noticing_a_stop(trainer):
+            super().on_validation_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        with self._noticing_a_stop(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
+
+    @contextmanager
+    def _noticing_a_stop(self, trainer: pl.Trainer) -> Iterator[None]:
         stopped_before = trainer.should_stop
-        super()._run_early_stopping_check(trainer)
+        yield
         self.has_stopped = self.has_stopped or (trainer.should_stop and not stopped_before)
 
 

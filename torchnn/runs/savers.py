@@ -8,11 +8,19 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.fabric.utilities.types import _Stateful
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import CombinedLoader
 
 from torchnn.files import copy_whole, discard_leftovers, replacing
+from torchnn.runs._lightning import (
+    can_stop_early,
+    has_nothing_to_save,
+    is_accumulating,
+    number_files,
+    save_without_metric,
+    validates_after_batch,
+)
 from torchnn.runs.callbacks import LAST
 
 REST = 100  # times as long as a write took, in which no other is begun: writing costs 1 % at most
@@ -118,7 +126,7 @@ class LastCheckpoint(ModelCheckpoint):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         # Without a run folder it shares one with earlier runs, whose files it must not replace.
-        self._enable_version_counter = not trainer.loggers
+        number_files(self, not trainer.loggers)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing: a resumed run writes a file of its own."""
@@ -134,10 +142,10 @@ class LastCheckpoint(ModelCheckpoint):
         too_early = self.every_seconds is None or time.monotonic() - self._written_at < self.every_seconds
         if too_early and self.every_steps is None and trainer.max_steps == -1 and not trainer.should_stop:
             return  # nearly every step, so it costs no more than a look at the clock
-        loop: Any = trainer.fit_loop.epoch_loop
-        if loop.batch_progress.is_last_batch or not self._is_due(trainer) or loop._should_accumulate():
+        is_last_batch = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if is_last_batch or not self._is_due(trainer) or is_accumulating(trainer):
             return
-        if loop._should_check_val_fx(trainer.fit_loop._data_fetcher):
+        if validates_after_batch(trainer):
             self._after_validation = True  # which belongs to this step and has not begun
         else:
             self._write_inside_epoch(trainer, pl_module)
@@ -178,25 +186,24 @@ class LastCheckpoint(ModelCheckpoint):
         return due if trainer.world_size == 1 else bool(trainer.strategy.broadcast(due))
 
     def _write_inside_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        loader: Any = trainer.fit_loop._combined_loader
-        if not all(isinstance(part, _Stateful) for part in loader.flattened):
+        loaders = CombinedLoader(trainer.train_dataloader).flattened
+        if not all(hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict") for loader in loaders):
             return
         finite = all(bool(torch.isfinite(p).all()) for p in pl_module.parameters())
         if trainer.strategy.reduce_boolean_decision(finite, all=True):  # else the run is about to be stopped
             self._write(trainer)
 
     def _write(self, trainer: pl.Trainer) -> None:
-        if self._should_skip_saving_checkpoint(trainer):
+        if has_nothing_to_save(self, trainer):
             return
         began = time.monotonic()
         for logger in trainer.loggers:  # what was logged before the checkpoint is on the disk before it
             logger.save()
-        self._save_none_monitor_checkpoint(trainer, {})
+        save_without_metric(self, trainer)
         self._written_at = time.monotonic()
         self._rest = REST * (self._written_at - began)
 
 
 def _is_ending(trainer: pl.Trainer) -> bool:
     """Whether training stops after this step, even inside an epoch."""
-    loop: Any = trainer.fit_loop
-    return trainer.global_step == trainer.max_steps or (trainer.should_stop and loop._can_stop_early)
+    return trainer.global_step == trainer.max_steps or (trainer.should_stop and can_stop_early(trainer))

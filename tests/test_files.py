@@ -1,24 +1,39 @@
-"""A checkpoint is written whole or not at all."""
+"""Every file that torchnn writes is written whole or not at all."""
 
 import errno
 import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
 from tests.cli.helpers import SHORT, refused, run_of
 from torchnn.cli import main
-from torchnn.files import copy_whole, discard_leftovers
+from torchnn.cli.folds import FoldResult
+from torchnn.cli.folds import write as write_folds
+from torchnn.files import copy_whole, discard_leftovers, write_whole
+from torchnn.runs.callbacks import new_figure, save_figure
+from torchnn.runs.export import export_model
+from torchnn.runs.predictions import write_table
 from torchnn.runs.savers import AtomicCheckpointIO, CheckpointWriteError
+from torchnn.training import BinaryClassifier
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def fail_with(code: int) -> Callable[..., None]:
+    def fail(*args: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
 
 
 def test_what_is_written_is_on_the_disk_before_it_takes_its_place(
@@ -44,11 +59,7 @@ def test_a_write_that_fails_leaves_the_one_before(
 ) -> None:
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"a": 1}, path)
-
-    def fail(*args: Any) -> None:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(os, "fsync", fail) if moment == "fsync" else monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(*((os, "fsync") if moment == "fsync" else (Path, "replace")), fail_with(code))
     with pytest.raises(CheckpointWriteError, match=r"last\.ckpt could not be written .*the one before it is kept"):
         AtomicCheckpointIO().save_checkpoint({"a": 2}, path)
     with pytest.raises(OSError, match=os.strerror(code)):
@@ -57,7 +68,45 @@ def test_a_write_that_fails_leaves_the_one_before(
     assert torch.load(path, weights_only=True) == {"a": 1}
 
 
-def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_path: Path) -> None:
+def predictions(folder: Path) -> None:
+    write_table(iter([pa.table({"": [0], "row": [0]})]), folder / "p.parquet")
+
+
+def predictions_as_text(folder: Path) -> None:
+    write_table(iter([pa.table({"": [0], "row": [0]})]), folder / "p.csv")
+
+
+def picture(folder: Path) -> None:
+    save_figure(new_figure()[0], folder / "p.png")
+
+
+def folds(folder: Path) -> None:
+    write_folds(folder / "folds.csv", [FoldResult({"accuracy": 1.0}, None)])
+
+
+def exported(folder: Path) -> None:
+    export_model(BinaryClassifier(3, hidden_sizes=[2]), folder / "model.pt2", torch.zeros(2, 3))
+
+
+def text(folder: Path) -> None:
+    write_whole(folder / "test.json", "{}")
+
+
+@pytest.mark.parametrize("write", [predictions, predictions_as_text, picture, folds, exported, text])
+def test_a_file_that_is_not_on_the_disk_does_not_appear(
+    write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail_with(errno.ENOSPC))
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            write(tmp_path)
+    assert names(tmp_path) == []
+    write(tmp_path)
+    (name,) = names(tmp_path)
+    assert (tmp_path / name).stat().st_size > 0
+
+
+def test_temporary_files_of_dead_processes_are_removed_and_those_of_living_ones_are_not(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     kept = ["last.ckpt", f".last.ckpt.{os.getpid()}.tmp", ".mine.tmp", f"notes.{dead.pid}.tmp"]
@@ -88,7 +137,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kilobytes", [16, 48, 80, 120, 200])
-def test_a_file_system_that_fills_up_leaves_what_can_be_loaded(kilobytes: int, tmp_path: Path) -> None:
+def test_every_checkpoint_on_a_file_system_that_fills_up_can_be_loaded(kilobytes: int, tmp_path: Path) -> None:
     """A file system in memory, which needs the rights to mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
