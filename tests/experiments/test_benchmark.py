@@ -39,7 +39,7 @@ from experiments.benchmark.problems import DEEP, Point, Problem, make_problem, w
 from experiments.benchmark.report import Findings, write
 from experiments.benchmark.streaming import LargeTableError, measure_large_table, measure_streaming
 from experiments.benchmark.training import measure_training
-from experiments.benchmark.unavailable import UnavailableError
+from experiments.common.errors import BAD_ARGUMENT, INTERRUPTED, UnavailableError
 
 POINT = Point((3, 4, 1), 300)
 
@@ -112,7 +112,7 @@ def test_a_planted_wrong_gradient_is_refused(problem: Problem) -> None:
     with pytest.raises(WrongGradientError, match="torchnn: gradient 3 differs"):
         check_gradients(wrong, expected)
     missing = replace(right, gradients=lambda: gradients(right)[:-1])
-    with pytest.raises(WrongGradientError, match="no gradient"):
+    with pytest.raises(WrongGradientError, match="is missing"):
         check_gradients(missing, expected)
     no_number = replace(right, gradients=lambda: [g * float("nan") for g in gradients(right)])
     with pytest.raises(WrongGradientError):
@@ -141,7 +141,7 @@ def test_large_points_are_left_out() -> None:
     assert why_too_large(Point(DEEP, 65536)) is None
     assert "GiB" in str(why_too_large(Point(DEEP, 2**21)))
     assert "step" in str(why_too_large(Point((1024, 4096, 4096, 1), 65536)))
-    assert why_no_memory(EAGER, 2**20, available=8 * 2**30) == "less than 12 GiB are free"
+    assert why_no_memory(EAGER, 2**20, available=8 * 2**30) == "less than 12 GiB of memory are free"
     assert why_no_memory(OURS, 2**20, available=8 * 2**30) is None
 
 
@@ -219,7 +219,7 @@ def test_an_interruption_leaves_the_results_alone(tmp_path: Path, monkeypatch: p
 
     (tmp_path / "results.csv").write_text("earlier")
     monkeypatch.setattr(command, "run", interrupted)
-    assert command.main(["--out", str(tmp_path), "--allow-busy"]) == command.INTERRUPTED
+    assert command.main(["--out", str(tmp_path), "--allow-busy"]) == INTERRUPTED
     assert [path.read_text() for path in tmp_path.iterdir()] == ["earlier"]
 
 
@@ -233,7 +233,7 @@ def test_an_interruption_leaves_the_results_alone(tmp_path: Path, monkeypatch: p
 def test_bad_arguments_are_answered_in_one_sentence(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         command.main(arguments.split())
-    assert stopped.value.code == command.BAD_ARGUMENT
+    assert stopped.value.code == BAD_ARGUMENT
     error = capsys.readouterr().err
     assert error.startswith("benchmark: ")
     assert error.count("\n") == 1
@@ -243,5 +243,5 @@ def test_a_busy_machine_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr("os.getloadavg", lambda: (1e6, 0.0, 0.0))
     with pytest.raises(SystemExit) as stopped:
         command.main([])
-    assert stopped.value.code == command.BAD_ARGUMENT
+    assert stopped.value.code == BAD_ARGUMENT
     assert "--allow-busy" in capsys.readouterr().err

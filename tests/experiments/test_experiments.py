@@ -15,7 +15,8 @@ from experiments.__main__ import main as run_all
 from experiments.common import command
 from experiments.common.command import FOLDER, Experiment, Run, in_the_list
 from experiments.common.datasets import DATASETS
-from experiments.common.many import drawn
+from experiments.common.errors import BAD_ARGUMENT, INTERRUPTED
+from experiments.common.many import random_parameters
 from experiments.common.results import quoted, read_table, table_of_figures
 from experiments.decision_boundaries import data
 from experiments.decision_boundaries.experiment import folded, frames
@@ -69,7 +70,7 @@ def test_a_small_version_writes_what_the_committed_results_are_made_of(
     tested = replace(experiment(name), threads=1)  # processes of several threads that test would wait for each other
     if name == "vanishing_gradients":
         monkeypatch.setattr("experiments.vanishing_gradients.experiment.TRAINED_DEPTHS", (1, 2))
-        monkeypatch.setattr("experiments.vanishing_gradients.experiment.LAYERS_IN_README", 3)
+        monkeypatch.setattr("experiments.vanishing_gradients.experiment.QUOTED_LAYERS", 3)
     before = {path: path.stat().st_mtime_ns for path in FOLDER.rglob("*") if path.suffix in (".csv", ".png", ".md")}
     threads = torch.get_num_threads()
     assert tested.main([*SMALL[name].split(), "--out", str(tmp_path)]) == 0
@@ -120,7 +121,7 @@ def test_wrong_arguments_are_answered_in_one_sentence(
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
         experiment("rumelhart_1986").main(arguments.replace("OUT", str(tmp_path)).split())
-    assert stopped.value.code == command.BAD_ARGUMENT
+    assert stopped.value.code == BAD_ARGUMENT
     error = capsys.readouterr().err
     assert error.startswith("rumelhart_1986: ")
     assert error.count("\n") == 1
@@ -137,9 +138,9 @@ def test_an_interruption_leaves_the_results_alone(
 
     (tmp_path / "worst.csv").write_text("earlier")
     tested = experiment("saturation")
-    assert replace(tested, measure=measure).main(["--out", str(tmp_path)]) == command.INTERRUPTED
+    assert replace(tested, measure=measure).main(["--out", str(tmp_path)]) == INTERRUPTED
     assert [path.read_text() for path in tmp_path.iterdir()] == ["earlier"]
-    assert "earlier results are untouched" in capsys.readouterr().err
+    assert "earlier results are unchanged" in capsys.readouterr().err
 
 
 def test_default_settings_go_where_the_results_are_and_into_the_pages(
@@ -215,7 +216,7 @@ def test_a_seed_among_many_is_trained_as_if_alone(name: str, loss: str, one_by_o
     Run({}, lambda text: None).trainer(max_epochs=1).fit(module, Sweeps(problem, sweeps, one_by_one))
 
     network = problem.network()
-    network.load_state_dict(drawn(network, torch.Generator().manual_seed(2), INITIAL))
+    network.load_state_dict(random_parameters(network, torch.Generator().manual_seed(2), INITIAL))
     optimiser = torch.optim.SGD(network.parameters(), lr=lr, momentum=momentum)
     x, y = problem.patterns()
     for _ in range(sweeps):
@@ -307,7 +308,7 @@ def test_missing_data_are_named_in_one_sentence(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("MLBENCH_ROOT", str(tmp_path))
-    assert experiment(name).main(["--out", str(tmp_path)]) == command.BAD_ARGUMENT
+    assert experiment(name).main(["--out", str(tmp_path)]) == BAD_ARGUMENT
     error = capsys.readouterr().err
     assert any(words in error for words in ((mend,) if isinstance(mend, str) else mend))
     assert error.count("\n") == 1

@@ -5,7 +5,7 @@ import torch
 
 import torchnn
 from experiments.common.command import Run
-from experiments.common.many import drawn
+from experiments.common.many import random_parameters
 from experiments.gorman_1988.experiment import between_sets, mean_and_deviation
 from experiments.gorman_1988.networks import (
     INITIAL,
@@ -46,7 +46,7 @@ def test_a_network_among_others_is_trained_as_if_alone_and_without_the_neurons_i
     Run({}, lambda text: None).trainer(max_epochs=1).fit(module, presentations)
 
     network, run, number = torchnn.MLP([FEATURES, 5, 2]), 1, 2
-    wanted = cut(drawn(network, torch.Generator().manual_seed(8), INITIAL), number)
+    wanted = cut(random_parameters(network, torch.Generator().manual_seed(8), INITIAL), number)
     ignored = 0
     for patterns, targets in presentations:
         for one in wanted.values():

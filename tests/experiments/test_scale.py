@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from experiments.benchmark.problems import Point
-from experiments.common import command
 from experiments.common.command import FOLDER, in_the_list
+from experiments.common.errors import BAD_ARGUMENT, UnavailableError
 from experiments.common.results import quoted, read_table, table_of_figures
-from experiments.common.unavailable import UnavailableError
 from experiments.scale import cost, predict, shaped
 from experiments.scale.cost import EXPERIMENT, rows_of_last, seconds_of_a_row, sizes_of, with_predictions
 from experiments.scale.model import (
@@ -179,7 +178,7 @@ def test_the_command_measures_predicts_and_draws(
     monkeypatch.setattr(cost, "measured_on_a_wire", no_wire)
     monkeypatch.setattr(cost, "measure_wide", lambda width: wide)
     arguments = ["--widths", "[8]", "--batches", "[4, 16]", "--out", str(tmp_path)]
-    with pytest.warns(UserWarning, match="left out: no rights"):
+    with pytest.warns(UserWarning, match="skipped: no rights"):
         assert EXPERIMENT.main(arguments) == 0
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in EXPERIMENT.results.iterdir()}
     for path in tmp_path.glob("*.csv"):
@@ -191,13 +190,13 @@ def test_the_command_measures_predicts_and_draws(
     ("arguments", "why"),
     [
         ("--trainer.accelerator cpu", "leave out the --trainer arguments"),
-        ("--widths [4096] --batches [1024] --most_seconds 0.001", "give more --most_seconds"),
+        ("--widths [4096] --batches [1024] --most_seconds 0.001", "increase --most_seconds"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_sentence(
     arguments: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert EXPERIMENT.main([*arguments.split(), "--out", str(tmp_path)]) == command.BAD_ARGUMENT
+    assert EXPERIMENT.main([*arguments.split(), "--out", str(tmp_path)]) == BAD_ARGUMENT
     error = capsys.readouterr().err
     assert why in error
     assert error.count("\n") == 1
@@ -232,7 +231,7 @@ def test_wrong_numbers_of_your_own_are_answered_in_one_sentence(wrong: str, caps
     words = ["--sizes", "4-3-2", "--flops", "840", "--bandwidth", "1000", "--latency", "0.25"]
     with pytest.raises(SystemExit) as stopped:
         predict.main([*words, *wrong.split()])
-    assert stopped.value.code == predict.BAD_ARGUMENT
+    assert stopped.value.code == BAD_ARGUMENT
     error = capsys.readouterr().err
     assert error.startswith(f"predict: argument {wrong.split()[0]}: ")
     assert error.count("\n") == 1
