@@ -27,7 +27,7 @@ from ..common.results import Figure, Row, Tables, numbers, where
 from ..common.training import data_module
 
 BATCH = 64
-TRAIN, VALIDATION = 22 * BATCH, 128  # rows of every step; both processes get the same number of them
+TRAIN, VALIDATION = 22 * BATCH, 128  # rows; all batches are full, and both processes get the same number of rows
 HIDDEN, RATE = (64, 64), 0.005
 EXACT, SINGLE, HALF = "float64", "float32", "bfloat16 autocast"
 PRECISIONS: dict[str, Any] = {EXACT: "64-true", SINGLE: "32-true", HALF: "bf16-mixed"}
