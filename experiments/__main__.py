@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-from experiments.common.command import INTERRUPTED
+from experiments.common.errors import INTERRUPTED
 
 NAMES = (
     "gradient_agreement",

@@ -15,7 +15,7 @@ SEEDS = range(5)
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Norm-wise relative errors of the gradient of a parameter, the medians of the seeds."""
+    """Norm-wise relative errors of the gradient of a parameter, medians over the seeds."""
 
     parameter: str
     of_ours: float
@@ -23,7 +23,7 @@ class Accuracy:
 
     @property
     def ratio(self) -> float:
-        """How many times eager's error ours is."""
+        """torchnn's error divided by eager's."""
         return self.of_ours / self.of_eager
 
 
@@ -37,7 +37,7 @@ def measure_accuracy(point: Point = POINT, seeds: range = SEEDS) -> list[Accurac
 
 
 def errors_of(problem: Problem) -> dict[str, list[float]]:
-    """By contender, the error of each gradient."""
+    """The error of each gradient, by contender."""
     truth = gradients_in_float64(problem)
     errors = {}
     for contender in (ours(problem), eager(problem)):

@@ -1,4 +1,4 @@
-"""The contenders: each is one training step's gradient work, and the gradients it gives."""
+"""The contenders: each computes the loss and gradients of one training step."""
 
 import importlib
 import os
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import torchnn
 
+from ..common.errors import UnavailableError
 from .others import jax_step, own_products_step, products_step, scikit_learn_step
 from .problems import Problem
-from .unavailable import UnavailableError
 
 EAGER, AGAIN, OURS = "eager", "eager again", "torchnn"
 MICRO, COMPILE, SKLEARN, JAX, PRODUCTS, OWN_PRODUCTS = (
@@ -29,22 +29,23 @@ MICRO, COMPILE, SKLEARN, JAX, PRODUCTS, OWN_PRODUCTS = (
     "torchnn's matrix products alone",
 )
 MICRO_BATCHES = (256, 512, 1024, 2048, 4096)
-ROWS_OF_A_TRIAL = 8192
-SECONDS_OF_A_TRIAL = 0.2
+TRIAL_ROWS = 8192
+TRIAL_SECONDS = 0.2
 TOLERANCE = 1e-4
-TOLERANCE_OF_BFLOAT16 = 0.02  # eight bits of precision through five layers leave 0.006
+TOLERANCE_OF_BFLOAT16 = 0.02  # with eight bits of precision, five layers have an error of 0.006
 
 Gradients = Callable[[], list[Tensor]]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to the gradients.
+    """One way to compute the gradients.
 
     Attributes:
-        name: as it stands in the table.
-        step: computes the loss and all gradients of the parameters once.
-        gradients: those of the last step, in the order of `Problem.parameters`; None if they cannot be compared.
+        name: name in the tables.
+        step: computes the loss and the gradients of all parameters once.
+        gradients: returns the gradients of the last step, in the order of `Problem.parameters`; None if they cannot be
+            compared.
     """
 
     name: str
@@ -95,7 +96,7 @@ def eager(
 
 
 def without_loss(problem: Problem, model: nn.Module, name: str) -> Contender:
-    """The network alone, in the middle of a larger model: its output, and the gradients from one of the output."""
+    """The network without a loss, as in a larger model: from a gradient of the output to those of the parameters."""
     parameters, x = with_parameters(model, problem.parameters), problem.x
     incoming = problem.y - 0.5
 
@@ -111,11 +112,11 @@ def eager_again(problem: Problem) -> Contender:
 
 
 def micro_batched(problem: Problem) -> Contender:
-    """Eager on slices of the batch, of the size that a short trial finds fastest."""
+    """Eager on slices of the batch, with the size that is fastest in a short trial."""
     batch = problem.point.batch
     if batch <= MICRO_BATCHES[0]:
         raise UnavailableError(f"the batch has no more than {MICRO_BATCHES[0]} rows")
-    trial = min(batch, ROWS_OF_A_TRIAL)
+    trial = min(batch, TRIAL_ROWS)
     seconds = {
         rows: fastest(micro_batched_step(problem, problem.x[:trial], problem.y[:trial], rows).step)
         for rows in MICRO_BATCHES
@@ -139,7 +140,7 @@ def micro_batched_step(problem: Problem, x: Tensor, y: Tensor, rows: int) -> Con
 
 
 def compiled(problem: Problem) -> Contender:
-    """Model and loss in one compiled function, for this batch size only; compiling is not timed."""
+    """Model and loss in one function, compiled for this batch size only; compilation is not timed."""
     if shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("clang++") is None:
         raise UnavailableError("there is no C++ compiler")
     model, criterion = sequential(problem.point.sizes), nn.BCELoss()
@@ -155,12 +156,12 @@ def compiled(problem: Problem) -> Contender:
         compiled_loss(x, y).backward()
 
     try:
-        torch.compiler.reset()  # what an earlier point compiled would make this one's sizes dynamic
+        torch.compiler.reset()  # otherwise the compilation of an earlier point would make these sizes dynamic
         compiled_loss = torch.compile(loss_of, dynamic=False)
         inductor: Any = importlib.import_module("torch._inductor.config")
-        with inductor.patch(compile_threads=1):  # no processes beside this one while others are timed
+        with inductor.patch(compile_threads=1):  # no other processes while contenders are timed
             step()
-    except Exception as error:  # a compiler fails in too many ways to name
+    except Exception as error:  # a compiler has too many ways to fail
         raise UnavailableError(f"it fails with {type(error).__name__}") from error
     return Contender(COMPILE, step, gradients_of(parameters))
 
@@ -184,7 +185,7 @@ def own_products(problem: Problem) -> Contender:
 def in_blocks(
     problem: Problem, rows: int, context: Callable[[], AbstractContextManager[object]] = nothing
 ) -> Contender:
-    """torchnn with blocks of so many rows."""
+    """torchnn with blocks of a given number of rows."""
     network = torchnn.MLP(problem.point.sizes)
     parameters = with_parameters(network, problem.parameters)
     weights, biases = parameters[::2], parameters[1::2]
@@ -217,7 +218,7 @@ def sequential(sizes: Sequence[int]) -> nn.Sequential:
 
 
 def with_parameters(model: nn.Module, values: Sequence[Tensor]) -> list[nn.Parameter]:
-    """The parameters of a model, after giving them `values`."""
+    """Copy `values` into the parameters of a model and return the parameters."""
     parameters = list(model.parameters())
     with torch.no_grad():
         for parameter, value in zip(parameters, values, strict=True):
@@ -235,10 +236,10 @@ def gradients_of(parameters: Sequence[nn.Parameter]) -> Gradients:
 
 
 def fastest(step: Callable[[], object]) -> float:
-    """Seconds of the fastest of a few steps after a first one."""
+    """Seconds of the fastest of a few steps, after a warm-up step."""
     step()
     seconds: list[float] = []
-    while not seconds or (len(seconds) < 10 and sum(seconds) < SECONDS_OF_A_TRIAL):
+    while not seconds or (len(seconds) < 10 and sum(seconds) < TRIAL_SECONDS):
         start = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - start)
@@ -252,7 +253,7 @@ def check_gradients(contender: Contender, expected: Sequence[Tensor], tolerance:
         return
     given = contender.gradients()
     if [g.shape for g in given] != [e.shape for e in expected]:
-        raise WrongGradientError(f"{contender.name} gives no gradient, or one of another shape, for some parameter.")
+        raise WrongGradientError(f"{contender.name}: the gradient of a parameter is missing or has another shape.")
     for position, error in enumerate(relative_errors(given, expected)):
         if not error < tolerance:
             raise WrongGradientError(
@@ -261,5 +262,5 @@ def check_gradients(contender: Contender, expected: Sequence[Tensor], tolerance:
 
 
 def relative_errors(given: Sequence[Tensor], expected: Sequence[Tensor]) -> list[float]:
-    """Norm of the difference by norm of what is expected, in float64."""
+    """The norm of each difference divided by the norm of the expected gradient, in float64."""
     return [float((g.double() - e.double()).norm() / e.double().norm()) for g, e in zip(given, expected, strict=True)]

@@ -1,4 +1,4 @@
-"""Timing contenders in turn, and judging whether the machine was quiet enough to believe it."""
+"""Times the contenders in turn, and judges whether the machine was quiet enough."""
 
 import gc
 import os
@@ -11,6 +11,7 @@ from statistics import median
 
 import torchnn
 
+from ..common.errors import UnavailableError
 from .contenders import (
     AGAIN,
     CONTENDERS,
@@ -30,45 +31,44 @@ from .contenders import (
 )
 from .problems import Point, make_problem
 from .small_steps import CONTENDERS_OF_A_SMALL_STEP
-from .unavailable import UnavailableError
 
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 41
-SHORTEST_TIMING = 5e-3  # seconds; below it the clock and the scheduler are in the number
+SHORTEST_TIMING = 5e-3  # seconds; in a shorter timing the clock and the scheduler would matter
 SLOW_STEP = 2.0  # seconds
 BLOCK_ROWS = (1024, 2048, 4096, 8192, 16384, 32768)
 QUIET_RATIOS = (0.95, 1.05)
 MOST_NOISY = 0.1
 MOST_LOAD = 0.5
-MOST_OTHERS = 0.2  # cores; who waits for a second thread that was preempted waits as long in both of A and A
+MOST_OTHERS = 0.2  # cores; a preempted thread delays eager and its control alike, so the control does not show it
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """Seconds of a step by contender, one number a round, and how many cores others kept busy meanwhile."""
+    """Seconds of a step by contender, one number per round, and the number of cores that other programs used."""
 
     seconds: dict[str, list[float]]
     others: float = 0.0
 
     def ratio(self, name: str) -> float:
-        """How many times as fast as eager: the median of the ratios of each round."""
+        """Speed as a multiple of eager's: the median over the rounds of the ratio in each round."""
         return median(of_eager / own for of_eager, own in zip(self.seconds[EAGER], self.seconds[name], strict=True))
 
     @property
     def is_quiet(self) -> bool:
-        """Whether eager took as long as the very same eager, and nobody else was at work."""
+        """Whether eager took as long as its control, and other programs used little time."""
         low, high = QUIET_RATIOS
         return low <= self.ratio(AGAIN) <= high and self.others <= MOST_OTHERS
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A point that was measured.
+    """The measurement of a point.
 
     Attributes:
         point: sizes and rows.
-        rounds: what was timed.
-        skipped: why, by contender.
-        noisy: twice the rounds were not quiet.
+        rounds: the times.
+        skipped: why contenders were skipped, by name.
+        noisy: whether the rounds were noisy twice.
     """
 
     point: Point
@@ -78,7 +78,7 @@ class Measured:
 
     @property
     def names(self) -> list[str]:
-        """The contenders that took part."""
+        """The contenders that were measured."""
         return list(self.rounds.seconds)
 
     @property
@@ -93,7 +93,7 @@ class Measured:
 
 
 def is_result(measured: Sequence[Measured]) -> bool:
-    """Whether no more than a tenth of the points are noisy."""
+    """Whether at most a tenth of the points are noisy."""
     return sum(point.noisy for point in measured) <= MOST_NOISY * len(measured)
 
 
@@ -105,7 +105,7 @@ def measure_twice_if_noisy(point: Point, skipped: dict[str, str], timed: Callabl
 
 
 def measure_point(point: Point, budget: float) -> Measured:
-    """Every contender that can take part at a point of the grid, after checking its gradients."""
+    """Measure all available contenders at a point of the grid, after checking their gradients."""
     problem, skipped = make_problem(point), {}
     reference = eager(problem)
     reference.step()
@@ -117,7 +117,7 @@ def measure_point(point: Point, budget: float) -> Measured:
         if name == EAGER:
             continue
         if is_slow and name in FAST_POINTS_ONLY:
-            skipped[name] = f"left out where an eager step takes more than {SLOW_STEP:g} s"
+            skipped[name] = f"skipped where an eager step takes more than {SLOW_STEP:g} s"
             continue
         try:
             contender = build(problem)
@@ -130,7 +130,7 @@ def measure_point(point: Point, budget: float) -> Measured:
 
 
 def measure_autocast(point: Point, budget: float) -> Measured:
-    """torchnn and eager under bfloat16 autocast, loss included; checked against eager in float32."""
+    """Measure torchnn and eager under bfloat16 autocast with the loss; checked against eager in float32."""
     problem = make_problem(point)
     reference = eager(problem)
     reference.step()
@@ -147,7 +147,7 @@ def measure_autocast(point: Point, budget: float) -> Measured:
 
 
 def measure_block_rows(point: Point, budget: float, bfloat16: bool = False) -> Measured:
-    """torchnn with blocks of several numbers of rows, and with the number that it chooses."""
+    """Measure torchnn with several block sizes, and with the block size that it chooses."""
     problem, context = make_problem(point), bfloat16_autocast if bfloat16 else nothing
     contenders = [eager(problem, EAGER, context), ours(problem, context), eager(problem, AGAIN, context)]
     contenders += [in_blocks(problem, rows, context) for rows in BLOCK_ROWS]
@@ -155,7 +155,7 @@ def measure_block_rows(point: Point, budget: float, bfloat16: bool = False) -> M
 
 
 def measure_small_step(point: Point, budget: float) -> Measured:
-    """torchnn from its barest core to its module, beside eager."""
+    """Measure torchnn from its bare operations to its module, and eager."""
     problem = make_problem(point)
     contenders = [eager(problem), *[build(problem) for build in CONTENDERS_OF_A_SMALL_STEP]]
     contenders += [ours(problem), eager(problem, AGAIN)]
@@ -163,7 +163,7 @@ def measure_small_step(point: Point, budget: float) -> Measured:
 
 
 def measure_without_loss(point: Point, budget: float) -> Measured:
-    """torchnn's network and eager's without a loss, from a gradient of the output to those of the parameters."""
+    """Measure torchnn and eager without a loss: from a gradient of the output to the gradients of the parameters."""
     problem = make_problem(point)
     contenders = [
         without_loss(problem, sequential(point.sizes), EAGER),
@@ -174,7 +174,7 @@ def measure_without_loss(point: Point, budget: float) -> Measured:
 
 
 def checked(contenders: Sequence[Contender]) -> Sequence[Contender]:
-    """The contenders, after their gradients have been found equal to those of the first."""
+    """Check that all contenders give the gradients of the first, and return them."""
     reference = contenders[0]
     reference.step()
     assert reference.gradients is not None
@@ -185,7 +185,7 @@ def checked(contenders: Sequence[Contender]) -> Sequence[Contender]:
 
 
 def timed_rounds(contenders: Sequence[Contender], budget: float) -> Rounds:
-    """Every round takes each contender once, in an order of its own."""
+    """Time each contender once per round, in a random order."""
     order, chance = list(contenders), random.Random(0)
     repetitions = {c.name: max(1, round(SHORTEST_TIMING * 1.2 / time_once(c.step))) for c in contenders}
     seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
@@ -207,7 +207,7 @@ def timed_rounds(contenders: Sequence[Contender], budget: float) -> Rounds:
 
 
 def busy_seconds() -> float:
-    """Processor time that all processes have taken, stolen time included; 0 where the system is not Linux."""
+    """Processor time of all processes, including stolen time; 0 if the system is not Linux."""
     try:
         _, user, nice, system, _, _, *interrupts_and_stolen = Path("/proc/stat").read_text().split("\n", 1)[0].split()
     except (OSError, ValueError):
@@ -217,7 +217,7 @@ def busy_seconds() -> float:
 
 
 def timed_for_long_enough(step: Callable[[], object], repetitions: int) -> tuple[float, int]:
-    """Seconds of a step, and of how many steps: more than asked for if those are over too soon."""
+    """Seconds of a step, and the number of steps timed, which is increased until the timing is long enough."""
     while True:
         taken = time_once(step, repetitions)
         if taken * repetitions >= SHORTEST_TIMING:
@@ -226,7 +226,7 @@ def timed_for_long_enough(step: Callable[[], object], repetitions: int) -> tuple
 
 
 def time_once(step: Callable[[], object], repetitions: int = 1) -> float:
-    """Seconds of a step, over some repetitions."""
+    """Seconds of a step, averaged over some repetitions."""
     start = time.perf_counter()
     for _ in range(repetitions):
         step()
@@ -234,9 +234,9 @@ def time_once(step: Callable[[], object], repetitions: int = 1) -> float:
 
 
 def why_busy() -> str | None:
-    """Why this machine is not quiet enough to begin, or None; this process's own start does not count."""
+    """Why this machine is not quiet enough to start, or None; the start of this process is not counted."""
     own = time.process_time() / 60
     load = os.getloadavg()[0] - own
     if load <= MOST_LOAD:
         return None
-    return f"the load average is {load:.2f}, above {MOST_LOAD}: wait until the machine is quiet, or give --allow-busy"
+    return f"the load average is {load:.2f}, above {MOST_LOAD}: wait until the machine is quiet, or use --allow-busy"

@@ -1,4 +1,4 @@
-"""Memory that one step takes beyond inputs and results; every figure comes from a process of its own.
+"""The memory that a step needs in addition to inputs and results; every figure comes from its own process.
 
 `python -m experiments.benchmark.memory CONTENDER ROWS` is that process.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.common.memory import forget_the_mark, high_water_mark, kibibytes
+from experiments.common.memory import bytes_of_field, peak_bytes_of_process, reset_peak
 
 from .contenders import EAGER, OURS, Contender, eager, ours
 from .measure import time_once
@@ -20,7 +20,7 @@ from .problems import DEEP, THREADS, Point, Problem, make_problem
 
 BATCHES = (8192, 65536, 1048576)
 ROWS_OF_WARM_UP = 32
-NEEDED_BY_EAGER = {1048576: 12 * 2**30}  # it takes 7.2 GiB, and the system must not swap
+NEEDED_BY_EAGER = {1048576: 12 * 2**30}  # it needs 7.2 GiB, and the system must not swap
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -39,20 +39,20 @@ class MemoryMeasurementError(RuntimeError):
 
 
 def available_bytes() -> int | None:
-    """Memory that may be taken without swapping; None where the system is not Linux."""
-    return kibibytes("/proc/meminfo", "MemAvailable")
+    """Memory that is available without swapping; None if the system is not Linux."""
+    return bytes_of_field("/proc/meminfo", "MemAvailable")
 
 
 def why_no_memory(contender: str, batch: int, available: int | None) -> str | None:
-    """Why a figure is left out, or None."""
+    """Why a figure is skipped, or None."""
     if available is None:
         return "this system has no /proc"
     needed = NEEDED_BY_EAGER.get(batch, 0) if contender == EAGER else 0
-    return f"less than {needed / 2**30:.0f} GiB are free" if available < needed else None
+    return f"less than {needed / 2**30:.0f} GiB of memory are free" if available < needed else None
 
 
 def measure_memory(contender: str, batch: int) -> Memory:
-    """One figure, by a fresh process."""
+    """Measure one figure in a new process."""
     command = [sys.executable, "-m", __name__, contender, str(batch)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -62,7 +62,7 @@ def measure_memory(contender: str, batch: int) -> Memory:
 
 
 def extra_of_a_step(contender: str, batch: int) -> tuple[int, float]:
-    """Growth of the high-water mark without the gradients and the output, and seconds of the step after."""
+    """The growth of peak memory without gradients and output, and the seconds of the next step."""
     problem = make_problem(Point(DEEP, batch))
     few = Point(DEEP, ROWS_OF_WARM_UP)
     warm_up = built(contender, Problem(few, problem.x[: few.batch], problem.y[: few.batch], problem.parameters))
@@ -70,11 +70,11 @@ def extra_of_a_step(contender: str, batch: int) -> tuple[int, float]:
     del warm_up
     step = built(contender, problem).step
     gc.collect()
-    forget_the_mark()
-    before = high_water_mark()
+    reset_peak()
+    before = peak_bytes_of_process()
     step()
     results = 4 * (few.num_parameters + batch * DEEP[-1])
-    return high_water_mark() - before - results, time_once(step)
+    return peak_bytes_of_process() - before - results, time_once(step)
 
 
 def built(contender: str, problem: Problem) -> Contender:

@@ -1,4 +1,4 @@
-"""The contenders that are not PyTorch modules: scikit-learn, JAX, and the matrix products alone."""
+"""The contenders that are not PyTorch modules: scikit-learn, JAX, and the matrix products by themselves."""
 
 import importlib
 import importlib.util
@@ -9,20 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..common.errors import UnavailableError
 from .problems import THREADS, Problem
-from .unavailable import UnavailableError
 
 
 def scikit_learn_step(problem: Problem) -> Callable[[], object]:
-    """One `partial_fit` of the batch: it checks its arguments and updates the weights besides.
+    """One `partial_fit` of the batch, which also checks its arguments and updates the weights.
 
-    The learning rate is so small that every step finds the same weights.
+    The learning rate is so small that every step starts from the same weights.
     """
     from sklearn.neural_network import MLPClassifier
 
     if len(problem.point.sizes) < 3:
-        raise UnavailableError("it has no network without a hidden layer")
-    threadpoolctl: Any = importlib.import_module("threadpoolctl")  # it has no types; scikit-learn needs it anyway
+        raise UnavailableError("it does not support networks without a hidden layer")
+    threadpoolctl: Any = importlib.import_module(
+        "threadpoolctl"
+    )  # it has no type annotations; scikit-learn requires it
     threadpoolctl.threadpool_limits(THREADS, user_api="blas")
     model = MLPClassifier(
         problem.point.sizes[1:-1],
@@ -45,7 +47,7 @@ def jax_step(problem: Problem) -> tuple[Callable[[], object], Callable[[], list[
     try:
         jax: Any = importlib.import_module("jax")
         jnp: Any = importlib.import_module("jax.numpy")
-    except Exception as error:  # another numpy, an unknown processor …
+    except Exception as error:  # an incompatible numpy, an unknown processor …
         raise UnavailableError(f"it cannot be imported ({type(error).__name__})") from error
     x, y, *parameters = (jnp.asarray(t.numpy()) for t in (problem.x, problem.y, *problem.parameters))
 
@@ -68,12 +70,12 @@ def jax_step(problem: Problem) -> tuple[Callable[[], object], Callable[[], list[
 
 
 def own_products_step(problem: Problem) -> Callable[[], object]:
-    """The products of the pass and nothing else, by blocks of torchnn's rows and by the library that it chooses."""
+    """Only the matrix products of the pass, in torchnn's row blocks and with the library that torchnn chooses."""
     try:
         from torchnn.functional._whole_network import rows_of_a_block
         from torchnn.ops.network.products import products_of_layers
     except ImportError as error:
-        raise UnavailableError("torchnn no longer says how it takes its products") from error
+        raise UnavailableError("torchnn no longer has the function that chooses its products") from error
 
     x, weights, biases = problem.x, problem.parameters[::2], problem.parameters[1::2]
     sizes = problem.point.sizes
@@ -98,11 +100,11 @@ def own_products_step(problem: Problem) -> Callable[[], object]:
 
 
 def products_step(problem: Problem) -> Callable[[], object]:
-    """The same by torch's own products, into rooms that are kept."""
+    """Only the matrix products of the pass, with torch's own products, into buffers that are reused."""
     try:
         from torchnn.functional._whole_network import rows_of_a_block
     except ImportError as error:
-        raise UnavailableError("torchnn no longer says how many rows its blocks have") from error
+        raise UnavailableError("torchnn no longer has the function that chooses the rows of a block") from error
 
     x, weights, biases = problem.x, problem.parameters[::2], problem.parameters[1::2]
     sizes = (x.shape[1], *[len(weight) for weight in weights])
@@ -116,8 +118,8 @@ def products_step(problem: Problem) -> Callable[[], object]:
     def block(start: int) -> None:
         a = [x[start : start + rows]]
         for layer in layers:
-            room = activations[layer][: len(a[0])]
-            a.append(torch.addmm(biases[layer], a[-1], weights[layer].t(), out=room))
+            buffer = activations[layer][: len(a[0])]
+            a.append(torch.addmm(biases[layer], a[-1], weights[layer].t(), out=buffer))
         delta = delta_of_output[: len(a[0])]
         for layer in reversed(layers):
             if start:

@@ -1,4 +1,4 @@
-"""The two pictures."""
+"""The two plots."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from .memory import Memory
 
 
 def draw_speed(path: Path, grid: Sequence[Measured]) -> None:
-    """Speed against eager by batch size, one line for each network, one picture for each contender."""
+    """Plot speed relative to eager by batch size: one line per network, one plot per contender."""
     figure, (all_axes,) = new_figure(3, share_y=True)
     all_sizes = dict.fromkeys(measured.point.sizes for measured in grid)
     for axes, name in zip(all_axes, (OURS, COMPILE, MICRO), strict=True):
@@ -28,12 +28,12 @@ def draw_speed(path: Path, grid: Sequence[Measured]) -> None:
 
 
 def draw_memory(path: Path, memory: Sequence[Memory]) -> None:
-    """Extra memory and time of a step by batch size."""
+    """Plot extra memory and time of a step by batch size."""
     figure, ((of_memory, of_time),) = new_figure(2)
     for name in (OURS, EAGER):
         line = [one for one in memory if one.contender == name]
         batches = [one.batch for one in line]
-        # The logarithm knows no zero: below a page nothing was taken.
+        # A logarithmic axis has no zero; less than a page means that nothing was allocated.
         of_memory.plot(batches, [max(one.extra_bytes, 4096) / 2**20 for one in line], marker="o", label=name)
         of_time.plot(batches, [one.seconds for one in line], marker="o", label=name)
     of_memory.set(xlabel="batch", ylabel="MiB", title="memory beyond inputs and results")

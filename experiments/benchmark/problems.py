@@ -1,4 +1,4 @@
-"""The points of the grid, and the data and parameters that every contender gets."""
+"""The points of the grid, and the data and parameters for all contenders."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,16 +18,16 @@ GRID_SIZES = (
     (1024, 4096, 4096, 1),
 )
 GRID_BATCHES = (32, 256, 1024, 8192, 65536)
-DEEP = GRID_SIZES[3]  # the network of the autocast, memory and accuracy parts
+DEEP = GRID_SIZES[3]  # used in the parts autocast, memory and accuracy
 
 MOST_BYTES = 12 * 2**30
 MOST_SECONDS = 20.0
-FLOP_PER_SECOND = 1e11  # low for two cores, so that the estimate rather skips than hangs
+FLOP_PER_SECOND = 1e11  # low for two cores: skipping a point is better than waiting for it
 
 
 @dataclass(frozen=True)
 class Point:
-    """Sizes of a network and rows of a batch."""
+    """The sizes of a network and the rows of a batch."""
 
     sizes: tuple[int, ...]
     batch: int
@@ -43,7 +43,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Problem:
-    """A batch and the parameters to start from.
+    """A batch and the initial parameters.
 
     Attributes:
         point: sizes and rows.
@@ -59,7 +59,7 @@ class Problem:
 
 
 def make_problem(point: Point, seed: int = 0) -> Problem:
-    """Normal features, labels that a noisy linear rule gives them, and the weights that `torchnn.MLP` starts with."""
+    """Normally distributed features, labels from a noisy linear rule, and the initial weights of `torchnn.MLP`."""
     torch.manual_seed(seed)
     parameters = tuple(p.detach() for p in torchnn.MLP(point.sizes).parameters())
     x = torch.randn(point.batch, point.sizes[0])
@@ -69,13 +69,13 @@ def make_problem(point: Point, seed: int = 0) -> Problem:
 
 
 def eager_bytes(point: Point) -> int:
-    """About what eager needs for a step: features, what it keeps of every layer, two δ, parameters and gradients."""
+    """An estimate of the bytes that eager needs for a step: features, activations, two δ, parameters and gradients."""
     _, *outputs = point.sizes
     return 4 * point.batch * (sum(point.sizes) + 2 * max(outputs)) + 8 * point.num_parameters
 
 
 def why_too_large(point: Point) -> str | None:
-    """Why a point is left out, or None."""
+    """Why a point is skipped, or None."""
     seconds = 6 * point.num_parameters * point.batch / FLOP_PER_SECOND
     if eager_bytes(point) > MOST_BYTES:
         return f"eager would need about {eager_bytes(point) / 2**30:.0f} GiB"

@@ -1,4 +1,4 @@
-"""What a run found: the table in the terminal, and the files, which replace earlier ones all together."""
+"""The results of a run: tables in the terminal, and files that replace the earlier ones together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ Rows = list[dict[str, object]]
 
 @dataclass
 class Findings:
-    """What the parts of a run found; a part that was not asked for is empty."""
+    """The results of all parts of a run; empty for parts that did not run."""
 
     grid: list[Measured] = field(default_factory=list)
     autocast: list[Measured] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Findings:
 
     @property
     def timed(self) -> list[Measured]:
-        """All points that are judged for noise."""
+        """All points that were timed, and so may be noisy."""
         blocks = [*self.block_rows, *self.block_rows_bfloat16]
         return [*self.autocast, *self.grid, *self.small_steps, *self.without_loss, *blocks]
 
@@ -59,9 +59,9 @@ def show(console: Console, findings: Findings) -> None:
         names = [name for name in findings.autocast[0].names if name != EAGER]
         console.print(table_of(findings.autocast, "Speed against eager, both under bfloat16 autocast", names))
     if findings.without_loss:
-        console.print(table_of(findings.without_loss, "The network without a loss, against eager", [OURS, AGAIN]))
+        console.print(table_of(findings.without_loss, "Speed against eager, network without a loss", [OURS, AGAIN]))
     for measured, title in (
-        (findings.small_steps, "A small step, from its barest core to its module"),
+        (findings.small_steps, "A small step: from the bare operations to the module"),
         (findings.block_rows, "Speed against eager by rows of a block; torchnn chooses"),
         (findings.block_rows_bfloat16, "The same, all under bfloat16 autocast"),
     ):
@@ -72,18 +72,18 @@ def show(console: Console, findings: Findings) -> None:
     if findings.accuracy:
         worst = max(findings.accuracy, key=lambda accuracy: accuracy.ratio)
         console.print(
-            f"gradients against float64: at worst torchnn has {worst.ratio:.2f} times eager's error "
+            f"gradients against float64: torchnn's error is at most {worst.ratio:.2f} times eager's "
             f"({worst.parameter}: {worst.of_ours:.1e} and {worst.of_eager:.1e})",
             markup=False,
         )
     for row in findings.training:
         console.print(
-            f"training: {row['torchnn_rows_per_second']:,.0f} rows a second, the plain recipe "
+            f"training: {row['torchnn_rows_per_second']:,.0f} rows per second, the plain recipe "
             f"{row['plain_rows_per_second']:,.0f}: {row['ratio']:.2f} times as fast"
         )
     for row in findings.streaming:
         console.print(
-            f"streaming: {row['streaming_rows_per_second']:,.0f} rows a second, the same table in memory "
+            f"streaming: {row['streaming_rows_per_second']:,.0f} rows per second, the same table in memory "
             f"{row['in_memory_rows_per_second']:,.0f}: {row['ratio']:.2f} times as fast"
         )
     for row in findings.large_table:
@@ -100,7 +100,9 @@ def table_of(measured: Sequence[Measured], title: str, names: Sequence[str]) -> 
     for name in ("sizes", "batch", "eager ms"):
         table.add_column(name, no_wrap=True)
     for name in names:
-        table.add_column(name.replace(".", ". ").replace("-", "- "), justify="right")  # a long word is cut, not wrapped
+        table.add_column(
+            name.replace(".", ". ").replace("-", "- "), justify="right"
+        )  # allow line breaks: rich truncates long words instead of wrapping them
     for point in measured:
         ratios = [f"{point.ratio(name):.2f}" if name in point.names else "–" for name in names]
         batch = f"{point.point.batch:,}" + (" noisy" if point.noisy else "")
@@ -109,7 +111,7 @@ def table_of(measured: Sequence[Measured], title: str, names: Sequence[str]) -> 
 
 
 def memory_table(memory: Sequence[Memory]) -> Table:
-    table = Table("contender", "batch", "extra MiB", "ms", title="Memory beyond inputs and results", box=SIMPLE)
+    table = Table("contender", "batch", "extra MiB", "ms", title="Memory in addition to inputs and results", box=SIMPLE)
     for one in memory:
         table.add_row(one.contender, f"{one.batch:,}", f"{one.extra_bytes / 2**20:,.1f}", f"{1e3 * one.seconds:,.0f}")
     return table
@@ -120,7 +122,7 @@ def sizes_of(measured: Measured) -> str:
 
 
 def write(folder: Path, findings: Findings) -> list[str]:
-    """Write the files of a run and return their names; of a noisy run only `noisy.csv`."""
+    """Write the files of a run and return their names; for a noisy run only `noisy.csv`."""
     files: dict[str, Writer] = {}
     if not findings.is_result:
         files["noisy.csv"] = csv_writer(speed_rows(findings.timed))
@@ -198,5 +200,5 @@ def accuracy_rows(accuracy: Sequence[Accuracy]) -> Rows:
 
 
 def where() -> dict[str, object]:
-    """The columns that say where a number was measured."""
+    """The columns that describe where a number was measured."""
     return {"machine": machine(), "torch": str(torch.__version__), "threads": THREADS}

@@ -1,4 +1,4 @@
-"""Where the time of a small step goes: torchnn's from its barest core to its module, beside eager."""
+"""Where the time of a small step is spent: torchnn from its bare operations to its module, and eager."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ softplus: Any = torch.nn.functional.softplus
 
 
 class BareFunction(Function):
-    """The operations of torchnn's step in a straight line: the least that a backward written in Python takes.
+    """The operations of torchnn's step without any checks: the minimum cost of a backward in Python.
 
-    Not for use: it asks nothing of its arguments, keeps tensors where autograd does not look after them, and has
-    no second order.
+    Only for this measurement: it does not check its arguments, does not save tensors through autograd, and has no
+    second order.
     """
 
     @staticmethod
@@ -62,7 +62,7 @@ def bare(problem: Problem) -> Contender:
 
 
 def function(problem: Problem) -> Contender:
-    """torchnn's Function with a plan that was made beforehand."""
+    """torchnn's Function with a plan that was prepared before."""
     parameters = [nn.Parameter(p.clone()) for p in problem.parameters]
     given = problem.x, problem.y, None, None, *parameters[::2], *parameters[1::2]
     activations = ("sigmoid",) * (len(parameters) // 2)

@@ -1,7 +1,7 @@
-"""Training from Parquet: rows a second against the same table in memory, and the memory of a table that is larger.
+"""Training from Parquet: rows per second against the same table in memory, and the peak memory of a large table.
 
-`python -m experiments.benchmark.streaming TABLE FOLDER` is the process whose memory is measured: by its own mark, since
-that of the system's accounts begins with what the process that started it had.
+`python -m experiments.benchmark.streaming TABLE FOLDER` is the process whose memory is measured. It reports its own
+peak, because `getrusage` includes the memory of the process that started it.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.common.memory import high_water_mark
+from experiments.common.memory import peak_bytes_of_process
 from torchnn.cli import main
 from torchnn.training import BinaryClassifier, TabularDataModule
 
@@ -30,7 +30,7 @@ ROWS_OF_A_GROUP = 500_000
 
 @dataclass(frozen=True)
 class Streaming:
-    """Rows a second of an epoch of training."""
+    """Rows per second of an epoch of training."""
 
     of_stream: float
     of_memory: float
@@ -42,7 +42,7 @@ class Streaming:
 
 @dataclass(frozen=True)
 class LargeTable:
-    """What `torchnn fit` took for an epoch of a table, validation and test included."""
+    """The cost of `torchnn fit` for one epoch of a table, with validation and test."""
 
     num_rows: int
     parquet_bytes: int
@@ -55,7 +55,7 @@ class LargeTableError(MemoryMeasurementError):
 
 
 def write_table(path: Path, num_rows: int, num_columns: int, rows_of_a_group: int = ROWS_OF_A_GROUP) -> None:
-    """Normal features x0, x1, …, and a label y that a noisy linear rule gives them, in row groups."""
+    """Write normally distributed features x0, x1, … and a label y from a noisy linear rule, in row groups."""
     random = np.random.default_rng(0)
     rule = random.standard_normal(num_columns) / num_columns**0.5
     names = [f"x{i}" for i in range(num_columns)]
@@ -68,7 +68,7 @@ def write_table(path: Path, num_rows: int, num_columns: int, rows_of_a_group: in
 
 
 def measure_streaming(num_rows: int = ROWS, rounds: int = ROUNDS) -> Streaming:
-    """Both in turn, each time with a new model; the median of the rounds."""
+    """Measure both in turn, each time with a new model; returns the medians of the rounds."""
     found: dict[bool, list[float]] = {True: [], False: []}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "table.parquet")
@@ -84,10 +84,10 @@ def measure_streaming(num_rows: int = ROWS, rounds: int = ROUNDS) -> Streaming:
 
 
 def measure_large_table(num_rows: int = LARGE_ROWS) -> LargeTable:
-    """One epoch of `torchnn fit` in a process of its own.
+    """Run one epoch of `torchnn fit` in its own process.
 
     Raises:
-        LargeTableError: it did not succeed.
+        LargeTableError: the command failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "large.parquet")
@@ -105,4 +105,4 @@ if __name__ == "__main__":
     table, folder = sys.argv[1:]
     words = f"fit --data.path {table} --data.target y --data.stream true --data.batch_size {LARGE_BATCH}"
     main([*words.split(), "--trainer.max_epochs", "1", "--trainer.default_root_dir", folder])
-    sys.stdout.write(f"{high_water_mark()}\n")
+    sys.stdout.write(f"{peak_bytes_of_process()}\n")

@@ -1,4 +1,4 @@
-"""Rows a second of a whole training: torchnn's recipe against the plain one, with the same Trainer."""
+"""Rows per second of a whole training: torchnn's recipe against a plain one, with the same Trainer."""
 
 import logging
 import time
@@ -20,13 +20,13 @@ from .contenders import sequential
 from .problems import Point, make_problem
 
 ROWS, BATCH, SIZES = 500_000, 4096, (28, 64, 64, 1)
-EPOCHS = 2  # after one to warm up
+EPOCHS = 2  # after one warm-up epoch
 LR, WEIGHT_DECAY = 0.01, 0.1  # the same for both
 
 
 @dataclass(frozen=True)
 class Training:
-    """Rows a second of both recipes."""
+    """Rows per second of both recipes."""
 
     of_ours: float
     of_plain: float
@@ -37,7 +37,7 @@ class Training:
 
 
 class PlainClassifier(pl.LightningModule):
-    """What one writes first."""
+    """The obvious LightningModule."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,11 +80,11 @@ def measure_training(num_rows: int = ROWS) -> Training:
 
 
 def rows_per_second(model: pl.LightningModule, data: Any, num_rows: int) -> float:
-    """Over the epochs after the first."""
+    """Train, and return the rows per second of the epochs after the first."""
     times = EpochTimes()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # hints at workers and logging intervals
+        warnings.simplefilter("ignore")  # advice on workers and logging intervals
         trainer = pl.Trainer(
             accelerator="cpu",
             max_epochs=1 + EPOCHS,

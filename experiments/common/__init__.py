@@ -1,1 +1,1 @@
-"""What the experiments share: the command, the files they write, the look of their pictures, and training."""
+"""Code that the experiments share: the command, the result files, the style of the plots, and training."""

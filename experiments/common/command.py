@@ -23,6 +23,7 @@ from rich.table import Table
 from torchnn.cli.parser import TrainingParser
 from torchnn.console import one_sentence, options
 
+from .errors import BAD_ARGUMENT, INTERRUPTED, UnavailableError
 from .plots import save
 from .results import (
     Figure,
@@ -32,18 +33,16 @@ from .results import (
     machine,
     read_table,
     table_of_figures,
-    with_quote,
+    with_block,
     write_together,
 )
-from .unavailable import UnavailableError
 
 FOLDER = Path(__file__).parent.parent
-BAD_ARGUMENT, INTERRUPTED = 2, 130
 WIDTH_OF_A_FILE = 120
 PROGRESS = SpinnerColumn(), "{task.description}", TimeElapsedColumn()
-SAME_RESULTS = {"accelerator", "devices"}
-# Every experiment makes its own of these.
-NOT_ASKED = {"callbacks", "plugins", "profiler", "logger", "fast_dev_run"}
+SAME_RESULTS = {"accelerator", "devices"}  # arguments of the Trainer that do not change what is measured
+# Every experiment sets these itself.
+NOT_OFFERED = {"callbacks", "plugins", "profiler", "logger", "fast_dev_run"}
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
     "devices": 1,
@@ -63,38 +62,39 @@ HARMLESS = (
 
 @dataclass(frozen=True)
 class Run:
-    """What an experiment computes with.
+    """The Trainer arguments and the progress display of one run of an experiment.
 
     Attributes:
-        trainer_args: arguments of the Trainer that the user gave; they win over the experiment's.
-        tell: shows one line of progress.
+        trainer_args: arguments of the Trainer that the user gave; they override those of the experiment.
+        show_progress: shows one line of progress.
     """
 
     trainer_args: Mapping[str, Any]
-    tell: Callable[[str], None]
+    show_progress: Callable[[str], None]
 
     def trainer(self, **own: Any) -> pl.Trainer:
-        """A quiet Trainer with the experiment's own arguments."""
+        """A quiet Trainer with the arguments of the experiment and of the user."""
         return pl.Trainer(**{**QUIET, **own, **self.trainer_args})
 
     @property
     def device(self) -> torch.device:
-        """Where the Trainer computes, for what needs no Trainer."""
+        """The device of the Trainer, for computations without a Trainer."""
         return self.trainer().strategy.root_device
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A question with its data.
+    """A question, how it is measured, and how its results are shown.
 
     Attributes:
-        name: of the folder below `experiments`, and of the command.
+        name: name of the folder in `experiments` and of the command.
         question: one sentence.
-        measure: takes a `Run` and keyword arguments with defaults, which become those of the command; returns tables.
-        figures: the figures that tables give, the first one the most telling.
-        draw: pictures of tables, by file name.
-        threads: of torch on the CPU; 1 is the fastest for small networks, and any fixed number lets sums come out the
-            same on every machine of a kind.
+        measure: takes a `Run` and keyword arguments with defaults, which become arguments of the command; returns
+            tables.
+        figures: computes the figures from the tables, the most important one first.
+        draw: plots the tables; returns plots by file name.
+        threads: threads of torch on the CPU. 1 is the fastest for small networks, and a fixed number makes sums
+            reproducible on machines of the same kind.
     """
 
     name: str
@@ -117,12 +117,12 @@ class Experiment:
         return main(self, args)
 
     def committed(self) -> Tables:
-        """The tables in `results`."""
+        """The tables that are committed in `results`."""
         return {path.stem: read_table(path)[1] for path in sorted(self.results.glob("*.csv"))}
 
 
 class Parser(TrainingParser):
-    """The parser of the torchnn command, which answers in the name of the experiment."""
+    """The parser of the torchnn command, which reports errors in the name of the experiment."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         self.refuse(one_sentence(message, options(self)))
@@ -134,15 +134,17 @@ class Parser(TrainingParser):
 
 def make_parser(experiment: Experiment) -> Parser:
     parser = Parser(prog=f"python -m experiments.{experiment.name}", description=experiment.question)
-    parser.add_argument("--out", type=str, default=None, help="folder of the files; default: results/ beside the code")
+    parser.add_argument(
+        "--out", type=str, default=None, help="folder for the files; default: results/ next to the code"
+    )
     parser.add_function_arguments(experiment.measure, skip={"run"})
-    parser.add_class_arguments(pl.Trainer, "trainer", skip=NOT_ASKED, instantiate=False)
+    parser.add_class_arguments(pl.Trainer, "trainer", skip=NOT_OFFERED, instantiate=False)
     return parser
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the arguments of a command ask for."""
+    """The parsed arguments of a command."""
 
     settings: dict[str, Any]
     trainer_args: dict[str, Any]
@@ -150,33 +152,33 @@ class Request:
 
 
 def parsed(experiment: Experiment, args: Sequence[str] | None) -> Request:
-    """The arguments, if they fit together; wrong ones end the program with one sentence."""
+    """Parse and check the arguments; wrong ones end the program with one sentence."""
     parser = make_parser(experiment)
     settings = parser.parse_args(None if args is None else list(args)).as_dict()
     given, out, defaults = settings.pop("trainer"), settings.pop("out"), parser.get_defaults().as_dict()
     trainer_args = {name: value for name, value in given.items() if value != defaults["trainer"][name]}
     for name, value in settings.items():
         if isinstance(value, int) and value < 1:
-            parser.refuse(f"--{name} is {value}: it is a whole number, 1 or more.")
+            parser.refuse(f"--{name} is {value}, but must be a whole number of at least 1.")
     changed = {name for name, value in settings.items() if value != defaults[name]}
     if out is None and (changed or trainer_args.keys() - SAME_RESULTS):
-        parser.refuse("other settings than the default ones would replace the results: give --out too.")
+        parser.refuse("settings other than the defaults would replace the committed results: give --out too.")
     try:
         pl.Trainer(**{**QUIET, **trainer_args})
     except (ImportError, MisconfigurationException, TypeError, ValueError) as error:
-        parser.refuse(f"the --trainer arguments do not fit together or this machine ({error}).")
+        parser.refuse(f"the --trainer arguments do not fit together or do not fit this machine ({error}).")
     folder = Path(out) if out else experiment.results
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        parser.refuse(f"--out {folder} cannot be a folder ({error.strerror}).")
+        parser.refuse(f"--out {folder} cannot be created ({error.strerror}).")
     if not os.access(folder, os.W_OK):
-        parser.refuse(f"--out {folder} cannot be written to.")
+        parser.refuse(f"--out {folder} is not writable.")
     return Request(settings, trainer_args, folder)
 
 
 def measured(experiment: Experiment, request: Request, console: Console) -> tuple[Tables, str]:
-    """The tables, and the comment above them."""
+    """Measure: the tables, and the comment above them that names machine, version and duration."""
     start = time.perf_counter()
     with Progress(*PROGRESS, console=console, transient=True) as bar, warnings.catch_warnings():
         for message in HARMLESS:
@@ -203,9 +205,9 @@ def main(experiment: Experiment, args: Sequence[str] | None = None) -> int:
             | {name: partial(save, picture) for name, picture in pictures.items()},
         )
         if request.folder == experiment.results:
-            quote(experiment, figures)
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
-        sys.stderr.write(f"{experiment.name}: interrupted, earlier results are untouched.\n")
+            update_pages(experiment, figures)
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns a KeyboardInterrupt into a SystemExit
+        sys.stderr.write(f"{experiment.name}: interrupted; earlier results are unchanged.\n")
         return INTERRUPTED
     except UnavailableError as why:
         sys.stderr.write(f"{experiment.name}: {why}\n")
@@ -224,13 +226,13 @@ def show(console: Console, experiment: Experiment, figures: Sequence[Figure]) ->
     console.print(table)
 
 
-def quote(experiment: Experiment, figures: Sequence[Figure]) -> None:
-    """Put the figures into the README of the experiment, and the first of them into the list of all experiments."""
-    for path, name, its_quote in (
+def update_pages(experiment: Experiment, figures: Sequence[Figure]) -> None:
+    """Write the figures into the README of the experiment, and the first figure into the list of all experiments."""
+    for path, name, content in (
         (experiment.folder / "README.md", "figures", f"\n\n{table_of_figures(figures)}\n\n"),
         (FOLDER / "README.md", experiment.name, in_the_list(figures[0])),
     ):
-        text = with_quote(path.read_text(), name, its_quote)
+        text = with_block(path.read_text(), name, content)
         if text != path.read_text():
             write_together(path.parent, {path.name: partial(Path.write_text, data=text)})
 

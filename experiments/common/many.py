@@ -9,19 +9,19 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 
-def drawn(network: nn.Module, generator: torch.Generator, limit: float) -> dict[str, Tensor]:
-    """Weights and biases for a network, by name, uniform within ±limit."""
+def random_parameters(network: nn.Module, generator: torch.Generator, limit: float) -> dict[str, Tensor]:
+    """Draw weights and biases for a network, uniform within ±limit; returned by name."""
     shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
     return {name: (2 * torch.rand(shape, generator=generator) - 1) * limit for name, shape in shapes.items()}
 
 
 class ManyNetworks(pl.LightningModule):
-    """Networks of one shape, each trained as if it were alone: no sum runs over two of them.
+    """Networks of one shape that are trained at once and independently of each other.
 
-    Parameters have a leading dimension of networks.
+    Parameters have a leading dimension for the networks.
 
     Args:
-        network: what all of them are; its own parameters are not used.
+        network: the architecture; its own parameters are not used.
         each: parameters of each network, by name.
     """
 
@@ -35,16 +35,16 @@ class ManyNetworks(pl.LightningModule):
         return dict(zip(self.names, self.stacked, strict=True))
 
     def forward(self, x: Tensor, target: Tensor | None = None, own_rows: bool = False, **options: Any) -> Any:
-        """What every network returns, stacked.
+        """The results of all networks, stacked.
 
         Args:
-            x: input (rows, features) for all of them, or (networks, rows, features) with `own_rows`.
+            x: input, (rows, features) shared by all networks, or (networks, rows, features) with `own_rows`.
             target: (rows, outputs), or (networks, rows, outputs) with `own_rows`.
-            own_rows: whether each network has rows of its own.
-            options: of the network's loss.
+            own_rows: whether each network has its own rows.
+            options: options of the network's loss.
 
         Returns:
-            Outputs (networks, rows, outputs); with a target what the loss returns, with a leading dimension.
+            The outputs, (networks, rows, outputs); with a target the losses, with a leading dimension for the networks.
         """
 
         def of_one(parameters: dict[str, Tensor], x: Tensor, target: Tensor | None) -> Any:

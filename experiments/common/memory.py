@@ -1,4 +1,4 @@
-"""The high-water mark of memory: of this process, as Linux keeps it, or of a GPU."""
+"""Peak memory: of this process, as Linux reports it, or of a GPU."""
 
 import ctypes
 import gc
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-FORGET_THE_MARK = "5"
+RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
 
 
-def kibibytes(path: str, field: str) -> int | None:
-    """Bytes that a line "field: 123 kB" of a file tells; None where there is no such file."""
+def bytes_of_field(path: str, field: str) -> int | None:
+    """The value in bytes of a line "field: 123 kB" of a file; None if the file does not exist."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:
@@ -18,32 +18,32 @@ def kibibytes(path: str, field: str) -> int | None:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), None)
 
 
-def high_water_mark() -> int:
-    """The most bytes that were resident since `forget_the_mark`, or since the process began."""
-    mark = kibibytes("/proc/self/status", "VmHWM")
-    assert mark is not None
-    return mark
+def peak_bytes_of_process() -> int:
+    """The peak of resident bytes since `reset_peak`, or since the process started."""
+    peak = bytes_of_field("/proc/self/status", "VmHWM")
+    assert peak is not None
+    return peak
 
 
-def forget_the_mark() -> None:
-    """Let the mark begin again at what is resident now."""
-    Path("/proc/self/clear_refs").write_text(FORGET_THE_MARK)
+def reset_peak() -> None:
+    """Reset the peak to the bytes that are resident now."""
+    Path("/proc/self/clear_refs").write_text(RESET_PEAK)
 
 
-def give_back() -> None:
-    """Hand memory that is no longer used back to the system, where the C library keeps it for later and can do so."""
+def release_unused() -> None:
+    """Return unused memory to the system, if the C library can do that."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def is_measurable(device: torch.device) -> bool:
-    """Whether `ExtraMemory` has a mark to read."""
+    """Whether `ExtraMemory` works on this device and system."""
     return device.type == "cuda" or (device.type == "cpu" and Path("/proc/self/clear_refs").exists())
 
 
 class ExtraMemory:
-    """How far memory rises above what is taken at the start."""
+    """The growth of peak memory since this object was created."""
 
     def __init__(self, device: torch.device) -> None:
         gc.collect()
@@ -53,13 +53,13 @@ class ExtraMemory:
             torch.cuda.reset_peak_memory_stats(device)
             self.before: int = torch.cuda.memory_allocated(device)
         else:
-            give_back()
-            forget_the_mark()
-            self.before = high_water_mark()
+            release_unused()
+            reset_peak()
+            self.before = peak_bytes_of_process()
 
     @property
     def bytes(self) -> int:
-        """Up to now."""
+        """The growth up to now."""
         on_gpu = self.device.type == "cuda"
-        mark: int = torch.cuda.max_memory_allocated(self.device) if on_gpu else high_water_mark()
-        return mark - self.before
+        peak: int = torch.cuda.max_memory_allocated(self.device) if on_gpu else peak_bytes_of_process()
+        return peak - self.before

@@ -1,10 +1,10 @@
-"""The look of the pictures: no display, colours that the colour-blind tell apart, a different mark for each line."""
+"""The style of the plots: no display, colours for colour-blind readers, a different marker for each line."""
 
 import io
 from pathlib import Path
 from typing import Any
 
-# Okabe and Ito (2008), without their yellow, which is hard to see on white.
+# Okabe and Ito (2008), without yellow, which is hard to see on white.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
 )
@@ -20,7 +20,7 @@ def new_figure(
     share_x: bool = False,
     share_y: bool = False,
 ) -> tuple[Any, Any]:
-    """A figure, and its axes as an array of `num_rows` × `num_columns`; `size` is that of one of them, in inches."""
+    """A figure and its axes, an array of `num_rows` × `num_columns`; `size` is the size of one of them in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -30,7 +30,7 @@ def new_figure(
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a picture as PNG, with a palette of 128 colours: a third of the bytes."""
+    """Write a figure as PNG with a palette of 128 colours, which takes a third of the bytes."""
     from PIL import Image
 
     with io.BytesIO() as drawn:

@@ -1,4 +1,4 @@
-"""Results on disk: tables that name their machine, files that appear all together, and figures quoted in READMEs."""
+"""Results on disk: tables that name their machine, files that are replaced together, and figures shown in READMEs."""
 
 import csv
 import os
@@ -18,12 +18,12 @@ Writer = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that an experiment should give, and the one that it gave.
+    """A figure: the value that an experiment should give, and the value that it gave.
 
     Attributes:
         what: the quantity, with its unit.
-        expected: the published or derived figure, with its source in a word.
-        obtained: what the tables say.
+        expected: the published or derived value, with its source in one word.
+        obtained: the value computed from the tables.
     """
 
     what: str
@@ -32,7 +32,7 @@ class Figure:
 
 
 def machine(device: torch.device | None = None) -> str:
-    """The processor and how many of it; the name of the GPU if that is what computes."""
+    """The name of the processor and its number of cores, or the name of the GPU if that is used."""
     if device is not None and device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     try:
@@ -44,7 +44,7 @@ def machine(device: torch.device | None = None) -> str:
 
 
 def write_together(folder: Path, files: Mapping[str, Writer]) -> list[str]:
-    """Write files so that whatever stops it leaves earlier ones as they were, and return their names."""
+    """Write all files or, after an error or interruption, none of them; returns their names."""
     with tempfile.TemporaryDirectory(dir=folder) as unfinished:
         for name, writer in files.items():
             writer(Path(unfinished, name))
@@ -54,7 +54,7 @@ def write_together(folder: Path, files: Mapping[str, Writer]) -> list[str]:
 
 
 def csv_writer(rows: Sequence[Mapping[str, object]], header: str | None = None) -> Writer:
-    """A writer of rows under the names of their columns, below a comment if there is a `header`."""
+    """A function that writes rows as CSV, with `header` as a comment in the first line if it is given."""
 
     def to(path: Path) -> None:
         with path.open("w", newline="") as file:
@@ -68,13 +68,13 @@ def csv_writer(rows: Sequence[Mapping[str, object]], header: str | None = None) 
 
 
 def read_table(path: Path) -> tuple[str, list[Row]]:
-    """The comment above a table that `csv_writer` wrote, and its rows."""
+    """Read a table written by `csv_writer`: the comment in its first line, and its rows."""
     header, *lines = path.read_text().splitlines()
     return header.removeprefix("# "), list(csv.DictReader(lines))
 
 
 def as_read(rows: Iterable[Mapping[str, object]]) -> list[Row]:
-    """Rows as they will be read from their file, so that figures and pictures show what was written."""
+    """Rows as `read_table` would return them, so that figures and plots show exactly what the file contains."""
     return [{name: str(value) for name, value in row.items()} for row in rows]
 
 
@@ -95,15 +95,15 @@ def table_of_figures(figures: Sequence[Figure]) -> str:
 
 
 def quoted(text: str, name: str) -> str:
-    """What a README quotes between the comments `<!-- name -->` and `<!-- end of name -->`."""
+    """The text of a README between the comments `<!-- name -->` and `<!-- end of name -->`."""
     found = block(name).search(text)
     assert found, f"no block {name!r}"
     return found[2].strip()
 
 
-def with_quote(text: str, name: str, quote: str) -> str:
-    """A README with another quotation in that place; as it was, if there is no such place."""
-    return block(name).sub(lambda found: found[1] + quote + found[3], text)
+def with_block(text: str, name: str, content: str) -> str:
+    """The README with new text between these comments; unchanged if it does not have them."""
+    return block(name).sub(lambda found: found[1] + content + found[3], text)
 
 
 def block(name: str) -> re.Pattern[str]:

@@ -1,4 +1,4 @@
-"""Data for training as a user would: a table's data module, or pairs of features and target from torch's own loader."""
+"""Data for training: the data module of a table, or pairs of features and target from torch's own loader."""
 
 import io
 from contextlib import redirect_stderr
@@ -15,10 +15,10 @@ from .datasets import Dataset
 
 
 def data_module(dataset: Dataset, table: pa.Table, **options: Any) -> TabularDataModule:
-    """The data module of some rows of a set, all columns of which are learned from, without its remarks.
+    """The data module of some rows of a data set, which learns from all columns and prints no notes.
 
     Args:
-        dataset: whose target and classes they have.
+        dataset: the data set, for its target and classes.
         table: the rows.
         options: further arguments of `TabularDataModule`.
     """
@@ -33,9 +33,9 @@ def data_module(dataset: Dataset, table: pa.Table, **options: Any) -> TabularDat
 
 
 def batches(features: Tensor, target: Tensor, batch_size: int, shuffle_seed: int | None = None) -> Any:
-    """A loader of features (rows, columns) and target (rows,), shuffled anew in every epoch if there is a seed.
+    """A loader of features (rows, columns) and target (rows,), shuffled in every epoch if `shuffle_seed` is given.
 
-    It takes the rows of a batch by one index, which for small tables is many times as fast as one after the other.
+    It indexes the tensors once per batch, which for small tables is many times as fast as row by row.
     """
     dataset = TensorDataset(features, target)
     if shuffle_seed is None:

@@ -1,4 +1,4 @@
-"""Two spirals and Banana."""
+"""The data sets: two spirals and Banana."""
 
 import math
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from ..common.datasets import DATASETS
 
 @dataclass(frozen=True)
 class Points:
-    """Points of a plane.
+    """Points in the plane.
 
     Attributes:
         x: coordinates, (rows, 2).
         y: 0 or 1, (rows,).
-        limit: pictures show the square of ±limit.
+        limit: plots show the square of ±limit.
     """
 
     x: Tensor
@@ -25,7 +25,7 @@ class Points:
 
 
 def two_spirals() -> Points:
-    """The 194 points of Lang and Witbrock (1988): two spirals of three turns, one the other turned by half a circle."""
+    """The 194 points of Lang and Witbrock (1988): two spirals, each the other rotated by half a circle."""
     i = torch.arange(97)
     radius, angle = 6.5 * (104 - i) / 104, i * math.pi / 16
     one = torch.stack([radius * torch.sin(angle), radius * torch.cos(angle)], dim=1)

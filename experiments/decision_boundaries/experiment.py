@@ -1,4 +1,4 @@
-"""A sigmoid network on two problems of the plane: how its decision boundary moves, and how well it ends."""
+"""A sigmoid network on two problems in the plane: how its decision boundary moves, and how accurate it becomes."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,16 +22,16 @@ from ..common.training import batches
 from .data import Points, banana, two_spirals
 
 SPIRALS, BANANA = "two spirals", "Banana"
-CELLS = 64  # of a side of the grid on which a boundary is drawn
+CELLS = 64  # per side of the grid on which a boundary is drawn
 SHARES = (0, 0.05, 0.1, 0.25, 0.5, 1)
-SHOWN = 500  # points of Banana in a picture
+SHOWN = 500  # points of Banana in a plot
 PEERS = {"accuracy": 0.902, "auroc": 0.968, "log_loss": 0.225}
 Part = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The settings that learn it."""
+    """How a problem is trained."""
 
     hidden_sizes: tuple[int, ...]
     lr: float
@@ -45,12 +45,12 @@ PROBLEMS = {
 
 
 class Film(Callback):
-    """Keeps the probabilities on a grid before the first epoch and after some others, as whole per cents."""
+    """Records the probabilities on a grid before the first epoch and after some epochs, in whole per cent."""
 
     def __init__(self, limit: float, epochs: Sequence[int]) -> None:
         self.epochs, self.pictures = set(epochs), dict[int, list[str]]()
         side = torch.linspace(-limit, limit, CELLS)
-        self.grid = torch.cartesian_prod(side, side).flip(1)  # row by row from below
+        self.grid = torch.cartesian_prod(side, side).flip(1)  # row by row, from the bottom
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.take(0, pl_module)
@@ -67,12 +67,12 @@ class Film(Callback):
 
 
 def frames(num_epochs: int) -> list[int]:
-    """The epochs of a film: before the first, and after some of all."""
+    """The epochs after which a frame is recorded; 0 is before training."""
     return [round(share * num_epochs) for share in SHARES]
 
 
 def trained(run: Run, problem: Problem, x: Tensor, y: Tensor, num_epochs: int, seed: int, film: Film | None) -> Any:
-    """A classifier fitted to points, and its Trainer."""
+    """Train a classifier on points; returns it with its Trainer."""
     torch.manual_seed(seed)
     model = BinaryClassifier(
         *(2, problem.hidden_sizes),
@@ -96,22 +96,25 @@ def scores(model: Any, trainer: pl.Trainer, x: Tensor, y: Tensor) -> dict[str, o
 def measure(
     run: Run, spiral_epochs: int = 3_000, spiral_seeds: int = 5, banana_epochs: int = 60, folds: int = 5
 ) -> dict[str, list[dict[str, object]]]:
-    """Train on all points of the spirals, and on four fifths of Banana in turn.
+    """Train on all points of the spirals, and cross-validate on Banana.
 
     Args:
-        run: what it computes with.
+        run: Trainer arguments and progress display.
         spiral_epochs: epochs on two spirals.
-        spiral_seeds: initial weights tried on two spirals.
+        spiral_seeds: number of runs on two spirals, with different initial weights.
         banana_epochs: epochs on Banana.
-        folds: parts of Banana, each of them held out once; the film is of the first.
+        folds: number of folds of Banana, each held out once; frames are recorded in the first.
     """
     results: list[dict[str, object]] = []
     films: list[dict[str, object]] = []
-    points = {BANANA: banana(), SPIRALS: two_spirals()}  # missing data are missed before minutes of training
+    points = {
+        BANANA: banana(),
+        SPIRALS: two_spirals(),
+    }  # loaded first: missing data end the run before minutes of training
     runs = [(SPIRALS, seed, *parts(points[SPIRALS])) for seed in range(spiral_seeds)]
     runs += [(BANANA, fold, *part) for fold, part in enumerate(folded(points[BANANA], folds))]
     for name, number, train, test in runs:
-        run.tell(f"{name}, run {number + 1}")
+        run.show_progress(f"{name}, run {number + 1}")
         num_epochs = spiral_epochs if name == SPIRALS else banana_epochs
         film = Film(points[name].limit, frames(num_epochs)) if number == 0 else None
         model, trainer = trained(run, PROBLEMS[name], *train, num_epochs, seed=number, film=film)
@@ -126,7 +129,7 @@ def measure(
 
 
 def parts(points: Points) -> tuple[Part, Part]:
-    """The spirals are learned whole: every point trains and is asked."""
+    """All points of the spirals train and are tested."""
     return (points.x, points.y), (points.x, points.y)
 
 
@@ -142,7 +145,7 @@ def figures(tables: Tables) -> list[Figure]:
     solved = sum(float(row["accuracy"]) == 1 for row in spirals)
     found = [
         Figure(
-            f"two spirals: runs of {spirals[0]['epochs']} epochs that get all 194 points right",
+            f"two spirals: runs of {spirals[0]['epochs']} epochs that classify all 194 points correctly",
             "all (1988: after 20,000 epochs)",
             f"{solved} of {len(spirals)}",
         )
@@ -167,7 +170,7 @@ def draw(tables: Tables) -> dict[str, Any]:
 
 
 def draw_film(tables: Tables, name: str, points: Points) -> Any:
-    """The probability as a colour and the boundary as a line, frame by frame."""
+    """Plot the probability as a colour and the boundary as a line, frame by frame."""
     film = where(tables["film"], problem=name)
     epochs = list(dict.fromkeys(row["epoch"] for row in film))
     figure, all_axes = new_figure(3, math.ceil(len(epochs) / 3), size=(2.9, 2.9), share_x=True, share_y=True)

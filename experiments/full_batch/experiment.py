@@ -1,4 +1,4 @@
-"""All flights in one batch: L-BFGS and gradient descent against mini-batches, and the memory that it takes."""
+"""All flights in one batch: L-BFGS and gradient descent against mini-batches, and the memory of a step."""
 
 from typing import Any
 
@@ -18,22 +18,22 @@ from .training import DEFAULT, DESCENT, DESCENT_ON_FEW, LBFGS, SEED, WAYS, ByAut
 FLIGHTS = 327_346
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 OURS, AUTOGRAD = "torchnn", "autograd"
-STEPS_BEFORE = 2  # the one that is measured
+STEPS_BEFORE = 2  # steps before the measured one
 MIB = 2**20
 MEMORY = (
-    ("network_mib", "extra memory of network and loss (MiB)", "one block; in proportion to the rows"),
-    ("step_mib", "extra memory of the whole step, preprocessing too (MiB)", "some copies of the input more"),
+    ("network_mib", "extra memory of network and loss (MiB)", "one block; proportional to the rows"),
+    ("step_mib", "extra memory of the whole step with preprocessing (MiB)", "a few more copies of the input"),
 )
-HIGHEST_SHOWN, MARGIN = 0.6, 0.01  # the loss of always saying the same probability is 0.55
+HIGHEST_SHOWN, MARGIN = 0.6, 0.01  # predicting the same probability for all rows has a loss of 0.55
 
 
 def measure(run: Run, passes: int = 32, rows: int = FLIGHTS) -> dict[str, list[dict[str, object]]]:
-    """Train in four ways from the same initial weights on all rows, and measure a step on a growing share of them.
+    """Train all rows in four ways from the same initial weights, and measure the memory of steps on part of them.
 
     Args:
-        run: what it computes with.
-        passes: gradients of every row that each way may take.
-        rows: flights that are taken, from the first of January on.
+        run: Trainer arguments and progress display.
+        passes: number of passes through all rows for each way; every gradient of all rows counts as one.
+        rows: number of flights, beginning on the first of January.
     """
     flights = DATASETS["flights"]()
     data = data_module(flights, flights.table.slice(0, rows))
@@ -44,7 +44,7 @@ def curves(run: Run, data: TabularDataModule, passes: int) -> list[dict[str, obj
     table = data.table
     found: list[dict[str, object]] = []
     for name, way in WAYS.items():
-        run.tell(name)
+        run.show_progress(name)
         loader = BatchLoader(table, torch.arange(len(table)), way.batch_size or len(table), shuffle_seed=SEED)
         curve = Curve(table.features, table.target, len(loader), passes)
         run.trainer(max_epochs=passes, callbacks=[curve]).fit(classifier(data, way), loader)
@@ -53,14 +53,14 @@ def curves(run: Run, data: TabularDataModule, passes: int) -> list[dict[str, obj
 
 
 def memory_of_steps(run: Run, data: TabularDataModule) -> list[dict[str, object]]:
-    """A step of gradient descent by our pass and by autograd; nothing where memory has no mark to read."""
+    """Measure a step of gradient descent by torchnn and by autograd; empty without a report of peak memory."""
     if not is_measurable(run.device):
         return []
     found: list[dict[str, object]] = []
     for share in SHARES:
         num_rows = max(1, round(share * len(data.table)))
         for by in (OURS, AUTOGRAD):
-            run.tell(f"a step on {num_rows:,} rows, by {by}")
+            run.show_progress(f"a step on {num_rows:,} rows, by {by}")
             model: Any = classifier(data, WAYS[DESCENT])
             columns = model.preprocess.out_features
             if by == AUTOGRAD:
@@ -89,7 +89,7 @@ def last(tables: Tables, way: str) -> Row:
 
 
 def seconds_to(tables: Tables, way: str, loss: float) -> float | None:
-    """Seconds until the loss of all rows was first as low."""
+    """Seconds until the loss of all rows first was `loss` or lower; None if it never was."""
     rows = where(tables["loss"], way=way)
     return next((float(row["seconds"]) for row in rows if float(row["loss"]) <= loss), None)
 
@@ -110,7 +110,7 @@ def figures(tables: Tables) -> list[Figure]:
         loss = float(last(tables, way)["loss"])
         needed = seconds_to(tables, DEFAULT, loss)
         obtained = "never" if needed is None else f"{needed:.1f} s, against {float(last(tables, way)['seconds']):.0f} s"
-        found.append(Figure(f"torchnn's default reaches the last loss of {way} after", "less time", obtained))
+        found.append(Figure(f"torchnn's default reaches the final loss of {way} after", "less time", obtained))
     memory = tables["memory"]
     if memory:
         ours, autograd = (where(memory, by=by)[-1] for by in (OURS, AUTOGRAD))
@@ -161,7 +161,7 @@ def in_thousands(rows: list[Row]) -> list[float]:
 
 EXPERIMENT = Experiment(
     "full_batch",
-    "Is one batch of all rows worth while, now that memory does not grow with it?",
+    "Is one batch of all rows worthwhile, now that memory does not grow with it?",
     measure,
     figures,
     draw,

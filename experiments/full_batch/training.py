@@ -1,4 +1,4 @@
-"""What trains on all rows at once, what on few, and how both are watched."""
+"""The four ways to train, and callbacks that record loss and memory."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ from torchnn.training import BinaryClassifier, TabularDataModule
 
 from ..common.memory import ExtraMemory
 
-FEW = 1024  # rows of a mini-batch, and what torchnn takes for so many rows by itself
-RATE = 4.0  # of gradient descent
+FEW = 1024  # rows of a mini-batch; torchnn's default for this number of rows
+RATE = 4.0  # learning rate of gradient descent
 SEED = 0
-BETWEEN_LOOKS = 2  # passes
+BETWEEN_POINTS = 2  # passes between two points of the curve
 
 
 @dataclass(frozen=True)
 class Way:
-    """An optimiser and the rows of its steps, all of them if there is no number."""
+    """An optimiser and its batch size; None means all rows in one batch."""
 
     optimizer: str
     lr: float
@@ -44,7 +44,7 @@ WAYS = {
 
 
 def classifier(data: TabularDataModule, way: Way) -> BinaryClassifier:
-    """With torchnn's default layers, and the same initial weights for every way."""
+    """A classifier with torchnn's default layers and the same initial weights for every way."""
     torch.manual_seed(SEED)
     model = BinaryClassifier(
         data.num_features,
@@ -59,46 +59,46 @@ def classifier(data: TabularDataModule, way: Way) -> BinaryClassifier:
 
 
 class Curve(Callback):
-    """The loss of all rows, in the course of training.
+    """Records the loss of all rows during training.
 
     Args:
         x: raw features of all rows.
         y: their target.
-        steps: in a pass through the rows.
-        passes: after how many the run ends; each is a gradient of every row, whatever was done with it.
+        steps: number of steps in a pass through the rows.
+        passes: number of passes after which the run ends. Every gradient of all rows counts, line search included.
 
     Attributes:
-        points: passes, seconds and loss; the time of looking is not counted.
+        points: passes, seconds and loss; the time of computing this loss is not counted.
     """
 
     def __init__(self, x: Tensor, y: Tensor, steps: int, passes: int) -> None:
         self.x, self.y, self.steps, self.passes = x, y.unsqueeze(1), steps, passes
         self.gradients, self.seconds, self.began = 0, 0.0, 0.0
-        self.next_look = 0.0  # in passes
+        self.next_point = 0.0  # in passes
         self.points: list[dict[str, object]] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.look(pl_module)
+        self.record(pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.began = time.perf_counter()
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        self.gradients += 1  # L-BFGS takes several in a step
+        self.gradients += 1  # L-BFGS computes several in a step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         finish(pl_module.device)
         self.seconds += time.perf_counter() - self.began
         trainer.should_stop = self.gradients >= self.passes * self.steps
-        if trainer.should_stop or self.gradients >= self.next_look * self.steps:
-            self.look(pl_module)
+        if trainer.should_stop or self.gradients >= self.next_point * self.steps:
+            self.record(pl_module)
 
     @torch.no_grad()
-    def look(self, module: Any) -> None:
+    def record(self, module: Any) -> None:
         x, y = self.x.to(module.device), self.y.to(module.device)
         loss = float(module.network(module.preprocess(x), y))
         passes = self.gradients / self.steps
-        self.next_look = passes + BETWEEN_LOOKS
+        self.next_point = passes + BETWEEN_POINTS
         self.points.append({"passes": f"{passes:g}", "seconds": f"{self.seconds:.3f}", "loss": f"{loss:.6f}"})
 
 
@@ -106,7 +106,7 @@ class Peak(Callback):
     """Extra memory of one step, from its batch to the changed weights.
 
     Args:
-        step: which, counted from 0; the first ones take memory that stays.
+        step: number of the step, counted from 0. The first steps also allocate memory that stays.
     """
 
     def __init__(self, step: int) -> None:
@@ -124,7 +124,7 @@ class Peak(Callback):
 
 
 class ByAutograd(nn.Module):
-    """Network and loss of an MLP of sigmoid layers in torch's own modules, with the parameters of the MLP."""
+    """The network and loss of a sigmoid MLP in torch's own modules, sharing the parameters of the MLP."""
 
     def __init__(self, network: torchnn.MLP) -> None:
         super().__init__()
@@ -142,6 +142,6 @@ class ByAutograd(nn.Module):
 
 
 def finish(device: torch.device) -> None:
-    """Wait until a GPU has done what it was told."""
+    """Wait until a GPU has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""Sonar by the protocol of 1988, and Ionosphere by that of 1989."""
+"""Sonar with the protocol of 1988, and Ionosphere with that of 1989."""
 
 from collections.abc import Sequence
 from statistics import fmean, stdev
@@ -20,7 +20,7 @@ from .networks import Presentations, SonarNetworks, balanced_halves, thirteen_se
 HIDDEN = (0, 2, 3, 6, 12, 24)
 SETS = 13
 RANDOM, BALANCED = "random", "balanced"
-# By hidden neurons: training and test, mean and standard deviation in per cent (Gorman and Sejnowski 1988).
+# By hidden neurons: mean and standard deviation of training and test accuracy in per cent (Gorman and Sejnowski 1988).
 PUBLISHED = {
     RANDOM: {
         0: ((89.4, 2.1), (77.1, 8.3)),
@@ -40,7 +40,7 @@ PUBLISHED = {
     },
 }
 NEAREST_NEIGHBOUR = 82.7
-IONOSPHERE_TRAIN = 200  # the first rows
+IONOSPHERE_TRAIN = 200  # the first rows train
 IONOSPHERE_HIDDEN = (0, 3, 5, 10, 15)
 LINEAR, BACKPROPAGATION = 90.7, 96.0
 NAMES = {RANDOM: f"{SETS} random sets", BALANCED: "clusters divided"}
@@ -55,22 +55,22 @@ def measure(
     ionosphere_seeds: int = 10,
     ionosphere_epochs: int = 100,
 ) -> dict[str, list[dict[str, object]]]:
-    """Train Sonar's networks on both divisions of its rows, and Ionosphere's on its one.
+    """Train the networks of Sonar on both divisions of its rows, and those of Ionosphere on its only division.
 
     Args:
-        run: what it computes with.
-        runs: initial weights of each network on each training set.
-        sweeps: through the training rows of Sonar.
-        rows_of_update: patterns of Sonar after which weights change, by their mean gradient.
-        ionosphere_seeds: initial weights of each network of Ionosphere.
-        ionosphere_epochs: through the training rows of Ionosphere.
+        run: Trainer arguments and progress display.
+        runs: number of runs of each Sonar network on each training set, with different initial weights.
+        sweeps: passes through the training rows of Sonar.
+        rows_of_update: number of Sonar patterns after which the weights are updated by their mean gradient.
+        ionosphere_seeds: number of runs of each Ionosphere network, with different initial weights.
+        ionosphere_epochs: passes through the training rows of Ionosphere.
     """
     sonar, ionosphere = DATASETS["sonar"](), DATASETS["ionosphere"]()
     x, is_cylinder = sonar.features, torch.from_numpy(sonar.labels).bool()
     rows: list[dict[str, object]] = []
     for series, division in ((RANDOM, thirteen_sets(len(x), SETS)), (BALANCED, balanced_halves(x))):
         for hidden in (HIDDEN[:1], HIDDEN[1:]):
-            run.tell(f"Sonar, {NAMES[series]}, hidden neurons {', '.join(map(str, hidden))}")
+            run.show_progress(f"Sonar, {NAMES[series]}, hidden neurons {', '.join(map(str, hidden))}")
             rows += sonar_runs(run, series, hidden, x, is_cylinder, division, runs, sweeps, rows_of_update)
     neighbours = [
         {"held_out_set": i, "test": f"{nearest_neighbour(x, is_cylinder, train, test):.2f}"}
@@ -79,7 +79,7 @@ def measure(
     of_ionosphere = []
     for number in IONOSPHERE_HIDDEN:
         for seed in range(ionosphere_seeds):
-            run.tell(f"Ionosphere, hidden neurons {number}, run {seed + 1}")
+            run.show_progress(f"Ionosphere, hidden neurons {number}, run {seed + 1}")
             target = torch.from_numpy(ionosphere.labels).float()
             of_ionosphere.append(ionosphere_run(run, ionosphere.features, target, number, seed, ionosphere_epochs))
     return {"sonar": rows, "nearest_neighbour": neighbours, "ionosphere": of_ionosphere}
@@ -97,7 +97,7 @@ def sonar_runs(
     rows_of_update: int,
 ) -> list[dict[str, object]]:
     """A row for each number of hidden neurons, held-out set and initial weights."""
-    train, test = (part.repeat_interleave(runs, dim=0) for part in division)  # set by set, and in each all runs
+    train, test = (part.repeat_interleave(runs, dim=0) for part in division)  # ordered by set, then by run
     module = SonarNetworks(x.shape[1], hidden, seeds=range(len(train)))
     run.trainer(max_epochs=1).fit(module, Presentations(x, is_cylinder, train, sweeps, rows_of_update))
     right = module.right(x, is_cylinder).double()
@@ -112,13 +112,13 @@ def sonar_runs(
 
 
 def nearest_neighbour(x: Tensor, is_cylinder: Tensor, train: Tensor, test: Tensor) -> float:
-    """Held-out rows that their nearest training row names right, in per cent."""
+    """The accuracy of the nearest training row's class on held-out rows, in per cent."""
     judge = KNeighborsClassifier(1).fit(x[train].numpy(), is_cylinder[train].numpy())
     return 100 * float(judge.score(x[test].numpy(), is_cylinder[test].numpy()))
 
 
 def ionosphere_run(run: Run, x: Tensor, y: Tensor, hidden: int, seed: int, epochs: int) -> dict[str, object]:
-    """The classifier with torchnn's defaults but for its layers and its epochs."""
+    """A classifier with torchnn's defaults, except layers and epochs."""
     torch.manual_seed(seed)
     model = BinaryClassifier(x.shape[1], [hidden] if hidden else [])
     model.preprocess.fit(x[:IONOSPHERE_TRAIN])
@@ -137,7 +137,7 @@ def mean_and_deviation(rows: Sequence[Row], column: str) -> tuple[float, float]:
 
 
 def between_sets(rows: Sequence[Row]) -> float:
-    """Standard deviation of the mean of each held-out set."""
+    """The standard deviation of the means of the held-out sets."""
     sets = dict.fromkeys(row["held_out_set"] for row in rows)
     means = [fmean(numbers(where(rows, held_out_set=one), "test")) for one in sets]
     return stdev(means) if len(means) > 1 else 0.0
@@ -150,7 +150,7 @@ def in_words(found: tuple[float, float]) -> str:
 def figures(tables: Tables) -> list[Figure]:
     found = []
     for series, published in PUBLISHED.items():
-        for number in (12, *(n for n in HIDDEN if n != 12)):  # the best one of 1988 first
+        for number in (12, *(n for n in HIDDEN if n != 12)):  # the best of 1988 first
             rows = where(tables["sonar"], series=series, hidden=number)
             of_train, of_test = published[number]
             obtained = in_words(mean_and_deviation(rows, "test"))
@@ -158,7 +158,8 @@ def figures(tables: Tables) -> list[Figure]:
                 obtained += f", ± {between_sets(rows):.1f} between sets"
             found.append(
                 Figure(
-                    f"Sonar, {NAMES[series]}, {number} hidden: held-out echoes called right (%), mean ± sd of runs",
+                    f"Sonar, {NAMES[series]}, {number} hidden: held-out echoes classified correctly (%), "
+                    "mean ± sd of runs",
                     f"{in_words(of_test)} (1988)",
                     obtained,
                 )
@@ -171,7 +172,7 @@ def figures(tables: Tables) -> list[Figure]:
     for number in IONOSPHERE_HIDDEN:
         rows = where(tables["ionosphere"], hidden=number)
         expected = f"{LINEAR} (1989, linear perceptron)" if number == 0 else f"> {BACKPROPAGATION:.0f} (1989)"
-        what = f"Ionosphere, {number} hidden: rows 201 to 351 called right (%), mean ± sd of runs"
+        what = f"Ionosphere, {number} hidden: rows 201 to 351 classified correctly (%), mean ± sd of runs"
         found.append(Figure(what, expected, in_words(mean_and_deviation(rows, "test"))))
     return found
 
@@ -209,7 +210,7 @@ def draw(tables: Tables) -> dict[str, Any]:
     of_ionosphere.set(xlabel="hidden neurons", title="Ionosphere, rows 201 to 351")
     for axes in all_axes:
         axes.grid(alpha=0.3)
-    all_axes[0].set_ylabel("called right (%), mean ± sd of runs")
+    all_axes[0].set_ylabel("classified correctly (%), mean ± sd of runs")
     figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     return {"accuracy.png": figure}
 

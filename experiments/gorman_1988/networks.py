@@ -1,4 +1,4 @@
-"""Gorman and Sejnowski's networks: many runs at once, each with training rows of its own."""
+"""Gorman and Sejnowski's networks: many runs at once, each with its own training rows."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,22 +8,22 @@ from torch import Tensor
 
 import torchnn
 
-from ..common.many import ManyNetworks, drawn
+from ..common.many import ManyNetworks, random_parameters
 
-OUTPUTS = 2  # one for the cylinder, one for the rock
+OUTPUTS = 2  # cylinder and rock
 INITIAL, RATE, MARGIN = 0.3, 2.0, 0.2
 
 
 class SonarNetworks(ManyNetworks):
-    """A network for every number of hidden neurons and every run, numbers first.
+    """A network for every number of hidden neurons and every run, ordered by number.
 
-    A network that has fewer hidden neurons than the widest has the others too, but with a bias of −∞: their activation
-    and its slope are 0, so that they neither say nor learn anything.
+    All networks have as many hidden neurons as the widest one. The surplus neurons have a bias of −∞: their activation
+    and its slope are 0, so they have no effect and do not learn.
 
     Args:
         features: number of inputs.
         hidden: numbers of hidden neurons; (0,) for none, where the inputs reach the outputs directly.
-        seeds: of the initial weights, one for each run.
+        seeds: seeds of the initial weights, one for each run.
     """
 
     def __init__(self, features: int, hidden: Sequence[int], seeds: Sequence[int]) -> None:
@@ -32,7 +32,7 @@ class SonarNetworks(ManyNetworks):
         each = []
         for number in hidden:
             for seed in seeds:
-                parameters = drawn(network, torch.Generator().manual_seed(seed), INITIAL)
+                parameters = random_parameters(network, torch.Generator().manual_seed(seed), INITIAL)
                 if widest:
                     parameters["layers.0.bias"][number:] = -torch.inf
                 each.append(parameters)
@@ -40,7 +40,7 @@ class SonarNetworks(ManyNetworks):
         self.hidden, self.num_runs = list(hidden), len(seeds)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Half the squared errors of a pattern, where an error is at least 0.2; mean over the patterns of an update."""
+        """Half the sum of squared errors, mean over the patterns of an update; errors below 0.2 count as 0."""
         x, y = (rows.repeat(len(self.hidden), 1, 1) for rows in batch)
         squared, output = self(x, y, own_rows=True, loss="mse", reduction="none", return_output=True)
         counts = (output - y).abs() >= MARGIN
@@ -51,23 +51,23 @@ class SonarNetworks(ManyNetworks):
 
     @torch.no_grad()
     def right(self, x: Tensor, is_cylinder: Tensor) -> Tensor:
-        """Whether the output of its class is the larger one, of each row; (numbers, runs, rows)."""
+        """Whether each row is classified correctly, by its larger output; shape (numbers, runs, rows)."""
         outputs = self(x.to(self.device))
         found: Tensor = outputs[..., 0] > outputs[..., 1]
         return (found == is_cylinder.to(self.device)).view(len(self.hidden), self.num_runs, -1).cpu()
 
 
 class Presentations:
-    """Sweeps of each run through its training rows, in another order every time.
+    """Sweeps of each run through its training rows, in a new order each time.
 
-    Yields patterns (runs, rows of an update, features) and targets (runs, rows of an update, 2).
+    Yields patterns, shape (runs, rows of an update, features), and targets, shape (runs, rows of an update, 2).
 
     Args:
         x: all rows.
         is_cylinder: their classes.
         rows: the training rows of each run, (runs, rows).
-        num_sweeps: how many.
-        rows_of_update: after how many patterns weights change.
+        num_sweeps: number of sweeps.
+        rows_of_update: number of patterns in an update of the weights.
     """
 
     def __init__(self, x: Tensor, is_cylinder: Tensor, rows: Tensor, num_sweeps: int, rows_of_update: int) -> None:
@@ -86,7 +86,7 @@ class Presentations:
 
 
 def thirteen_sets(num_rows: int, num_sets: int) -> tuple[Tensor, Tensor]:
-    """Training and held-out rows of a random division, each set held out once; (sets, rows)."""
+    """Training and held-out rows of a random division in which each set is held out once; shapes (sets, rows)."""
     size = num_rows // num_sets
     order = torch.randperm(num_rows, generator=torch.Generator().manual_seed(0))[: size * num_sets]
     held_out = order.view(num_sets, size)
@@ -95,9 +95,9 @@ def thirteen_sets(num_rows: int, num_sets: int) -> tuple[Tensor, Tensor]:
 
 
 def balanced_halves(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Training and held-out rows, (1, rows): each cluster of near rows divided between them.
+    """Training and held-out rows, shapes (1, rows), with each cluster of similar rows divided between them.
 
-    Rows in the order of the leaves of Ward's tree lie beside their neighbours; every other one is held out.
+    In the order of the leaves of Ward's tree, similar rows are neighbours; every other row is held out.
     """
     from scipy.cluster.hierarchy import leaves_list, ward
 

@@ -1,1 +1,1 @@
-"""How near hand-derived gradients are to the true ones, and autograd's."""
+"""How close hand-derived gradients and autograd's are to the true ones."""

@@ -1,4 +1,4 @@
-"""Errors of hand-derived and of autograd's gradients, by depth and dtype."""
+"""Errors of hand-derived gradients and of autograd's, by depth and dtype."""
 
 import math
 from itertools import pairwise
@@ -52,16 +52,16 @@ def relative_error(found: list[Tensor], truth: list[Tensor]) -> float:
 
 
 def measure(run: Run, depths: int = 16, seeds: int = 5) -> dict[str, list[dict[str, object]]]:
-    """Take networks of 1 to 16 layers of 64 sigmoid neurons on 256 normal rows.
+    """Measure networks of 1 to 16 layers of 64 sigmoid neurons on 256 normally distributed rows.
 
     Args:
-        run: what it computes with.
-        depths: layers of the deepest network.
-        seeds: of weights and rows; the tables have medians.
+        run: Trainer arguments and progress display.
+        depths: number of layers of the deepest network.
+        seeds: number of seeds for weights and rows; the tables contain medians.
     """
     rows: list[dict[str, object]] = []
     for depth in range(1, depths + 1):
-        run.tell(f"{depth} layers")
+        run.show_progress(f"{depth} layers")
         sizes = [WIDTH] * depth + [1]
         errors: dict[tuple[str, str, str], list[float]] = {}
         for seed in range(seeds):
@@ -69,7 +69,7 @@ def measure(run: Run, depths: int = 16, seeds: int = 5) -> dict[str, list[dict[s
             drawn = [parameter.detach() for parameter in torchnn.MLP(sizes, dtype=torch.float64).parameters()]
             x64, y64 = torch.randn(ROWS, WIDTH, dtype=torch.float64), torch.rand(ROWS, 1, dtype=torch.float64).round()
             for name, dtype in DTYPES.items():
-                # The truth is that of the rounded weights and rows: their rounding is no error of a gradient.
+                # The truth uses the rounded weights and rows: their rounding is not an error of the gradient.
                 parameters = [parameter.to(run.device, dtype) for parameter in drawn]
                 x, y = x64.to(run.device, dtype), y64.to(run.device, dtype)
                 exactly = [parameter.double() for parameter in parameters], x.double(), y.double()
@@ -88,17 +88,17 @@ def measure(run: Run, depths: int = 16, seeds: int = 5) -> dict[str, list[dict[s
 
 
 def median_or_nan(values: list[float]) -> float:
-    """The median, or NaN if any value is none: Python's own would sort it anywhere."""
+    """The median, or NaN if a value is NaN; `statistics.median` would sort NaN anywhere."""
     return math.nan if any(map(math.isnan, values)) else median(values)
 
 
 def compared(tables: Tables, dtype: str, other: str, part: str) -> str:
-    """Median and largest, over the depths, of torchnn's error divided by another's."""
+    """Median and maximum, over the depths, of torchnn's error divided by that of another way."""
     ours, theirs = (numbers(where(tables["errors"], dtype=dtype, way=way), part) for way in (OURS, other))
     ratios = [mine / its for mine, its in zip(ours, theirs, strict=True) if not math.isnan(its)]
     broken = ", ".join(str(depth) for depth, its in enumerate(theirs, 1) if math.isnan(its))
     said = f"{median(ratios):.2f}, {max(ratios):.2f}" if ratios else "–"
-    return said + (f"; its own is NaN with {broken} layers" if broken else "")
+    return said + (f"; its own gradient is NaN with {broken} layers" if broken else "")
 
 
 def figures(tables: Tables) -> list[Figure]:
@@ -107,7 +107,7 @@ def figures(tables: Tables) -> list[Figure]:
 
     found = [
         Figure(
-            "relative error of torchnn's gradient, float32, the worst of all depths: whole network, first layer",
+            "relative error of torchnn's gradient, float32, the largest over the depths: whole network, first layer",
             "≤ 1e−6 (a few units of 1.2e−7)",
             f"{largest('float32', 'network'):.1e}, {largest('float32', 'first_layer'):.1e}",
         ),
@@ -122,8 +122,8 @@ def figures(tables: Tables) -> list[Figure]:
             apart, logits = (compared(tables, dtype, way, part) for way in (APART, LOGITS))
             found.append(
                 Figure(
-                    f"torchnn's error by autograd's, {dtype}, {label}: median, largest over the depths",
-                    "about 1, or less",
+                    f"torchnn's error divided by autograd's, {dtype}, {label}: median, largest over the depths",
+                    "about 1 or less",
                     f"`BCELoss` {apart}; `BCEWithLogitsLoss` {logits}",
                 )
             )
@@ -153,7 +153,7 @@ def draw(tables: Tables) -> dict[str, Any]:
 
 EXPERIMENT = Experiment(
     "gradient_agreement",
-    "How near are hand-derived gradients to the true ones, and autograd's?",
+    "How close are hand-derived gradients and autograd's to the true ones?",
     measure,
     figures,
     draw,

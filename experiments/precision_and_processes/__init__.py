@@ -1,1 +1,1 @@
-"""The same training in other precisions, and divided among processes and partial batches."""
+"""The same training in several precisions, with one process, two processes and partial batches."""

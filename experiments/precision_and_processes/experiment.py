@@ -1,4 +1,4 @@
-"""One training in three precisions, each by one process, by two, and by partial batches: what becomes of its result."""
+"""One training in three precisions, each with one process, two processes, and partial batches; compares the results."""
 
 import csv
 import logging
@@ -27,15 +27,15 @@ from ..common.results import Figure, Row, Tables, numbers, where
 from ..common.training import data_module
 
 BATCH = 64
-TRAIN, VALIDATION = 22 * BATCH, 128  # rows; every step has as many, and every process as many of them as the other
+TRAIN, VALIDATION = 22 * BATCH, 128  # rows; all batches are full, and both processes get the same number of rows
 HIDDEN, RATE = (64, 64), 0.005
 EXACT, SINGLE, HALF = "float64", "float32", "bfloat16 autocast"
 PRECISIONS: dict[str, Any] = {EXACT: "64-true", SINGLE: "32-true", HALF: "bf16-mixed"}
 FURTHER_SEEDS = 4
 WAYS_APART = {
-    EXACT: "rounding of 1e−16, grown in 660 steps",
-    SINGLE: "rounding of 6e−8, grown in 660 steps",
-    HALF: "rounding of 4e−3, in part averaged out",
+    EXACT: "rounding of 1e−16, accumulated over 660 steps",
+    SINGLE: "rounding of 6e−8, accumulated over 660 steps",
+    HALF: "rounding of 4e−3, partly averaged out",
 }
 SMALLEST_SHOWN = 1e-9  # the losses are logged in float32
 SEEDS: dict[str, Any] = {"color": "silver", "linewidth": 2, "label": "float32, 1 process, other seeds", "zorder": 0}
@@ -43,7 +43,7 @@ MARKS_OF_WAYS = (("o", "-"), ("s", "--"), ("^", ":"))
 
 
 class TwoProcesses(DDPStrategy):
-    """Spawns processes that are as quiet as this one and have as many threads."""
+    """Spawns processes with the warning filters and number of threads of this process."""
 
     def __init__(self) -> None:
         super().__init__(start_method="spawn")
@@ -54,13 +54,17 @@ class TwoProcesses(DDPStrategy):
             logging.getLogger(name).setLevel(logging.ERROR)
         torch.set_num_threads(self.threads)
         loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
-        if loopback is not None:  # gloo otherwise waits up to a minute for a name server to know this machine
+        if loopback is not None:  # otherwise gloo waits up to a minute for a name server to resolve this host
             os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
         super().setup_environment()
 
 
 ONE, TWO, PARTIAL = "1 process", "2 processes", "1 process, 2 partial batches"
-BATCHES = {ONE: 1, TWO: 1, PARTIAL: 2}  # of a step; processes divide a batch among themselves
+BATCHES = {
+    ONE: 1,
+    TWO: 1,
+    PARTIAL: 2,
+}  # rows of a loader's batch: processes divide a batch among themselves, partial batches are half as large
 
 
 def trainer_args(way: str) -> dict[str, Any]:
@@ -79,7 +83,7 @@ class Trained:
 
 
 def digits() -> TabularDataModule:
-    """Odd or even: a training part that every batch and every process divides, a validation and a held-out part."""
+    """Digits, odd or even. The number of training rows is divisible by the batch size and by two processes."""
     dataset = DATASETS["digits"]()
     order = torch.randperm(len(dataset.table), generator=torch.Generator().manual_seed(0)).numpy()
     train, validation, test = (
@@ -93,11 +97,11 @@ def trained(run: Run, data: TabularDataModule, precision: str, way: str, seed: i
     torch.manual_seed(seed)
     model = BinaryClassifier(data.num_features, HIDDEN, lr=RATE, lr_scheduler=None, schema=data.plain_schema)
     if precision == EXACT:
-        model.double()  # Lightning copies the weights of other processes into those of this one
+        model.double()  # Lightning copies the weights of the other processes into this model
     data.batch_size = BATCH // BATCHES[way]
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        logger = CSVLogger(folder, version=0)  # the other processes would count on
+        logger = CSVLogger(folder, version=0)  # otherwise the other processes would advance it
         own = {"precision": PRECISIONS[precision], "max_epochs": epochs, "logger": logger, **trainer_args(way)}
         with quiet_children():
             run.trainer(**own).fit(model, datamodule=data)
@@ -107,7 +111,7 @@ def trained(run: Run, data: TabularDataModule, precision: str, way: str, seed: i
 
 @contextmanager
 def quiet_children() -> Iterator[None]:
-    """Processes that are spawned meanwhile give no warnings, which this one filters."""
+    """Let processes that are spawned meanwhile ignore the warnings that this process ignores."""
     before = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = "ignore"
     try:
@@ -120,7 +124,7 @@ def quiet_children() -> Iterator[None]:
 
 
 def by_epoch(path: Path) -> list[Row]:
-    """What a logger wrote about each epoch: training and validation have a line each."""
+    """The logged values of each epoch; the logger writes one line for training and one for validation."""
     epochs: dict[str, Row] = {}
     with path.open(newline="") as file:
         for line in csv.DictReader(file):
@@ -129,7 +133,7 @@ def by_epoch(path: Path) -> list[Row]:
 
 
 def settings(run: Run) -> list[tuple[str, str, int]]:
-    """Precision, way and seed of each training; two processes on GPUs need two of them."""
+    """Precision, way and seed of each training. On GPUs, two processes need two devices."""
     has_two = run.device.type == "cpu" or run.trainer().accelerator.auto_device_count() > 1
     ways = [way for way in BATCHES if way != TWO or has_two]
     found = [(precision, way, 0) for precision in PRECISIONS for way in ways]
@@ -141,23 +145,23 @@ def weights(model: BinaryClassifier) -> Tensor:
 
 
 def distance(model: BinaryClassifier, reference: BinaryClassifier) -> float:
-    """Of all weights, by the size of the reference's."""
+    """The distance of all weights from the reference, relative to the reference."""
     return float((weights(model) - weights(reference)).norm() / weights(reference).norm())
 
 
 def measure(run: Run, epochs: int = 30) -> dict[str, list[dict[str, object]]]:
-    """Train from the same weights on the same steps in every precision and way, and from further seeds in float32.
+    """Train the same weights in the same steps in every precision and way, and further seeds in float32.
 
     Args:
-        run: what it computes with.
-        epochs: of 22 steps of 64 rows.
+        run: Trainer arguments and progress display.
+        epochs: number of epochs, each of 22 steps of 64 rows.
     """
     data = digits()
     models: dict[tuple[str, str], BinaryClassifier] = {}
     curves: list[dict[str, object]] = []
     final: list[dict[str, object]] = []
     for precision, way, seed in settings(run):
-        run.tell(f"{precision}, {way}, seed {seed}")
+        run.show_progress(f"{precision}, {way}, seed {seed}")
         one = trained(run, data, precision, way, seed, epochs)
         place = {"precision": precision, "way": way, "seed": seed}
         losses = ("train_loss", "val_loss")
@@ -181,7 +185,7 @@ def measure(run: Run, epochs: int = 30) -> dict[str, list[dict[str, object]]]:
 
 
 def spread(tables: Tables) -> float:
-    """Standard deviation of the held-out log-loss between seeds, float32, one process."""
+    """Standard deviation of the held-out log-loss over the seeds, float32, one process."""
     return stdev(numbers(where(tables["final"], precision=SINGLE, way=ONE), "log_loss"))
 
 
@@ -190,7 +194,7 @@ def row_of(tables: Tables, precision: str, way: str) -> Row | None:
 
 
 def largest(tables: Tables, precision: str, column: str) -> float:
-    """Of the ways of a precision."""
+    """The largest value of a column over the ways of a precision."""
     return max(numbers(where(tables["final"], precision=precision, seed=0), column))
 
 
@@ -232,7 +236,7 @@ def figures(tables: Tables) -> list[Figure]:
 
 
 def draw(tables: Tables) -> dict[str, Any]:
-    """The losses of every training, and how far each is from that in float64 by one process."""
+    """Plot the losses of every training, and their distance from those in float64 with one process."""
     figure, ((of_losses, of_differences),) = new_figure(2, size=(5.6, 4.4))
     curves = tables["losses"]
     reference = where(curves, precision=EXACT, way=ONE)
@@ -249,7 +253,7 @@ def draw(tables: Tables) -> dict[str, Any]:
         axes.set_yscale("log")
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
-    handles = dict(zip(*reversed(of_losses.get_legend_handles_labels()), strict=True))  # one for all seeds
+    handles = dict(zip(*reversed(of_losses.get_legend_handles_labels()), strict=True))  # one entry for all seeds
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize="x-small")
     return {"losses.png": figure}
 
@@ -268,7 +272,7 @@ def draw_curve(
 
 EXPERIMENT = Experiment(
     "precision_and_processes",
-    "Does it matter in which precision a network is trained, and among how many processes?",
+    "Does it matter in which precision a network is trained, and by how many processes?",
     measure,
     figures,
     draw,

@@ -14,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from threadpoolctl import threadpool_limits
 
 from experiments.common.datasets import DATASETS, Dataset
-from experiments.common.unavailable import UnavailableError
+from experiments.common.errors import UnavailableError
 
 from . import peers
 from .judge import Score, score, splits_of

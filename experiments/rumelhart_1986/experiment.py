@@ -1,4 +1,4 @@
-"""How many sweeps XOR and symmetry take from many initial weights, and what weights they learn."""
+"""How many sweeps XOR and symmetry take with many initial weights, and which weights they learn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FIRST_LAYER = "layers.0.weight"
 
 @dataclass(frozen=True)
 class Setting:
-    """What one run of all seeds is made with."""
+    """The settings of one run of all seeds."""
 
     problem: str
     loss: str
@@ -72,18 +72,18 @@ def measure(
     xor_sweeps: int = 5_000,
     symmetry_sweeps: int = 10_000,
 ) -> dict[str, list[dict[str, object]]]:
-    """Train every setting from the same seeds.
+    """Train every setting with the same seeds.
 
     Args:
-        run: what it computes with.
-        seeds: initial weights of each setting, all trained at once.
-        xor_sweeps: after which XOR is given up.
-        symmetry_sweeps: after which symmetry is given up.
+        run: Trainer arguments and progress display.
+        seeds: number of initial weights for each setting, all trained at once.
+        xor_sweeps: number of sweeps after which XOR is given up.
+        symmetry_sweeps: number of sweeps after which symmetry is given up.
     """
     rows: list[dict[str, object]] = []
     weights: list[dict[str, object]] = []
     for number, setting in enumerate(SETTINGS, 1):
-        run.tell(f"setting {number} of {len(SETTINGS)}: {setting.problem}, {setting.label}")
+        run.show_progress(f"setting {number} of {len(SETTINGS)}: {setting.problem}, {setting.label}")
         module = train(run, setting, seeds, xor_sweeps if setting.problem == "XOR" else symmetry_sweeps)
         for seed in range(seeds):
             solved = {f"sweeps_within_{t}": int(module.solved[i, seed]) for i, t in enumerate(TOLERANCES)}
@@ -94,7 +94,7 @@ def measure(
 
 
 def learned(module: ManySeeds, setting: Setting, seed: int) -> list[dict[str, object]]:
-    """The weights of both hidden neurons of a seed that solved symmetry, and how they are related."""
+    """The weights of both hidden neurons of a seed that solved symmetry, and their ratios."""
     both = module.weights[FIRST_LAYER][seed]
     opposite = float((both[0] + both[1]).abs().max() / both.abs().max())
     rows = []
@@ -120,7 +120,7 @@ def learned(module: ManySeeds, setting: Setting, seed: int) -> list[dict[str, ob
 
 
 def solved_sweeps(tables: Tables, setting: Setting, column: str = SOLVED) -> tuple[list[float], int]:
-    """Sweeps of the seeds that solved it, sorted, and the number of all seeds."""
+    """The sorted numbers of sweeps of the seeds that solved it, and the number of all seeds."""
     rows = where(tables["sweeps"], **setting.columns)
     return sorted(n for n in numbers(rows, column) if n != NEVER), len(rows)
 
@@ -138,7 +138,7 @@ def pairs_of_neurons(tables: Tables, setting: Setting) -> list[list[Row]]:
 
 
 def has_ratio(pair: Sequence[Row], middle: float, large: float) -> bool:
-    """Whether both neurons mirror their signs and their weights are as 1 : middle : large, within a tenth."""
+    """Whether both neurons have mirrored signs and weights in the ratio 1 : middle : large, within a tenth."""
     return all(
         float(row["asymmetry"]) <= RATIO_TOLERANCE
         and abs(float(row["middle_by_small"]) / middle - 1) <= RATIO_TOLERANCE
@@ -159,13 +159,13 @@ def figures(tables: Tables) -> list[Figure]:
         Figure("sweeps to learn XOR with one hidden neuron, median", "558 (one run)", in_words(tables, XOR)),
     ]
     for setting in (SYMMETRY, XOR):
-        what = f"solved seeds of {setting.problem} that took no more sweeps than published"
-        found.append(Figure(what, "neither none nor all", faster_than_published(tables, setting)))
+        what = f"solved seeds of {setting.problem} that took at most the published number of sweeps"
+        found.append(Figure(what, "some, but not all", faster_than_published(tables, setting)))
         cells = []
         for tolerance in TOLERANCES[:-1]:
             sweeps, _ = solved_sweeps(tables, setting, f"sweeps_within_{tolerance}")
             cells.append(f"{median(sweeps):,.0f} within {tolerance}" if sweeps else f"none within {tolerance}")
-        found.append(Figure(f"median sweeps of {setting.problem} by softer criteria", "–", ", ".join(cells)))
+        found.append(Figure(f"median sweeps of {setting.problem} by looser criteria", "–", ", ".join(cells)))
     for setting in (SYMMETRY, SYMMETRY_BCE):
         pairs = pairs_of_neurons(tables, setting)
         expected = "all (of one)" if setting == SYMMETRY else "–"
@@ -179,11 +179,13 @@ def figures(tables: Tables) -> list[Figure]:
         asymmetry, opposite = numbers(classic, "asymmetry"), numbers(classic, "opposite")
         found += [
             Figure(
-                "ratio of the published kind, squared error, median", "1 : 2 : 4", f"1 : {middle:.2f} : {large:.2f}"
+                "median ratio of seeds of the published kind, squared error",
+                "1 : 2 : 4",
+                f"1 : {middle:.2f} : {large:.2f}",
             ),
             Figure(
-                "by how much their mirrored weights, and their two neurons, fail to be opposite: median, largest",
-                "0 of the largest weight",
+                "deviation of mirrored weights, and of the two neurons, from being opposite: median, largest",
+                "0, relative to the largest weight",
                 f"{median(asymmetry):.1g}, {max(asymmetry):.1g}; {median(opposite):.1g}, {max(opposite):.1g}",
             ),
         ]
@@ -197,7 +199,7 @@ def draw(tables: Tables) -> dict[str, Any]:
 
 
 def draw_sweeps(tables: Tables) -> Any:
-    """The share of seeds that have solved each problem, by sweeps."""
+    """Plot the share of seeds that have solved each problem, by sweeps."""
     figure, (all_axes,) = new_figure(2, size=(6, 5.2), share_y=True)
     for axes, name in zip(all_axes, PROBLEMS, strict=True):
         lines = zip(
@@ -218,12 +220,12 @@ def draw_sweeps(tables: Tables) -> Any:
         axes.set_ylim(0, 101)
         axes.grid(alpha=0.3)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize="small")
-    all_axes[0].set_ylabel("seeds that have solved it (%)")
+    all_axes[0].set_ylabel("solved seeds (%)")
     return figure
 
 
 def draw_weights(tables: Tables) -> Any:
-    """The ratios of all solved seeds, and the weights of the one nearest to the published number of sweeps."""
+    """Plot the ratios of all solved seeds, and the weights of the seed nearest to the published number of sweeps."""
     figure, ((of_ratios, of_weights),) = new_figure(2, size=(5.2, 4.2))
     for setting, colour, mark in ((SYMMETRY, BLUE, "o"), (SYMMETRY_BCE, VERMILION, "x")):
         rows = [row for pair in pairs_of_neurons(tables, setting) for row in pair]

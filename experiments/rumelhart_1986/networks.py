@@ -1,4 +1,4 @@
-"""The two networks of 1986 and what they learn."""
+"""The two networks of 1986 and their problems."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 import torchnn
 
-INITIAL = 0.3  # uniform within ±0.3, as the paper says of symmetry; of XOR it says only: small
+INITIAL = 0.3  # uniform within ±0.3, as published for symmetry; for XOR the publication says only "small"
 
 
 class DirectLinks(nn.Module):
-    """One sigmoid neuron between the inputs and a sigmoid output that sees the inputs too: XOR's network.
+    """The network of XOR: one hidden sigmoid neuron, and a sigmoid output that is also connected to the inputs.
 
-    Shapes: x (*, 2), output and target (*, 1). With a target it returns what `torchnn.MLP` returns.
+    Shapes: x (*, 2), output and target (*, 1). With a target it returns the loss, as `torchnn.MLP` does.
     """
 
     def __init__(self) -> None:
@@ -31,14 +31,14 @@ class DirectLinks(nn.Module):
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be learned.
+    """A problem to learn.
 
     Attributes:
-        bits: of an input.
-        is_positive: of inputs (rows, bits), which are answered with 1; (rows,).
+        bits: number of bits of an input.
+        is_positive: maps inputs (rows, bits) to whether their target is 1, shape (rows,).
         network: makes the network.
-        lr: η (XOR) or ε (symmetry) of the publication.
-        published: sweeps that the publication reports of its one run.
+        lr: published learning rate, η (XOR) or ε (symmetry).
+        published: number of sweeps of the one published run.
     """
 
     bits: int
@@ -48,7 +48,7 @@ class Problem:
     published: int
 
     def patterns(self) -> tuple[Tensor, Tensor]:
-        """All inputs (rows, bits) in the order of counting, and their targets (rows, 1)."""
+        """All inputs (rows, bits) as binary numbers in ascending order, and their targets (rows, 1)."""
         x = torch.tensor(list(product((0.0, 1.0), repeat=self.bits)))
         return x, self.is_positive(x).float().unsqueeze(1)
 
@@ -61,12 +61,12 @@ PROBLEMS = {
 
 @dataclass(frozen=True)
 class Mirror:
-    """How one hidden neuron of the symmetry network weighs its six inputs.
+    """Ratios of the six weights of a hidden neuron of the symmetry network.
 
     Attributes:
-        asymmetry: largest |w[i] + w[7−i]| as a fraction of the largest weight; 0 where signs are mirrored exactly.
-        middle: the middle of the three sizes, by the smallest; 2 in the publication.
-        large: the largest by the smallest; 4 in the publication.
+        asymmetry: largest |w[i] + w[7−i]| as a fraction of the largest weight; 0 if they are mirrored exactly.
+        middle: the middle size divided by the smallest; 2 in the publication.
+        large: the largest size divided by the smallest; 4 in the publication.
     """
 
     asymmetry: float
@@ -74,13 +74,13 @@ class Mirror:
     large: float
 
     def is_as_published(self, tolerance: float) -> bool:
-        """Whether signs are mirrored and the sizes are as 1 : 2 : 4, each within a fraction."""
+        """Whether signs are mirrored and sizes have the ratio 1 : 2 : 4, each within a tolerance."""
         near = abs(self.middle / 2 - 1) <= tolerance and abs(self.large / 4 - 1) <= tolerance
         return self.asymmetry <= tolerance and near
 
 
 def mirror(weights: Tensor) -> Mirror:
-    """Of the weights (6,) of a hidden neuron."""
+    """Compute the ratios from the weights (6,) of a hidden neuron."""
     ends, others = weights[:3], weights[3:].flip(0)
     sizes = (ends - others).abs().sort().values
     _, middle, large = (sizes / sizes[0]).tolist()

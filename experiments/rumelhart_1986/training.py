@@ -1,4 +1,4 @@
-"""The seeds of a problem, all trained at once."""
+"""Trains all seeds of a problem at once."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,29 +6,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..common.many import ManyNetworks, drawn
+from ..common.many import ManyNetworks, random_parameters
 from .networks import INITIAL, Problem
 
-TOLERANCES = (0.5, 0.4, 0.2)  # largest distance between an output and its target
+TOLERANCES = (0.5, 0.4, 0.2)  # largest allowed distance between an output and its target
 MSE, BCE = "squared error", "cross-entropy"
-LOSSES = {MSE: ("mse", 0.5), BCE: ("binary_cross_entropy", 1.0)}  # 1986: half of the sum of the squares
+LOSSES = {MSE: ("mse", 0.5), BCE: ("binary_cross_entropy", 1.0)}  # 1986: half the sum of squares
 NEVER = -1
 
 
 class ManySeeds(ManyNetworks):
-    """The networks of `seeds` seeds.
+    """The networks of all seeds of a problem.
 
     Args:
-        problem: what is learned.
+        problem: the problem to learn.
         loss: "squared error", half its sum as in 1986, or "cross-entropy", its sum.
-        lr: ε of symmetry, η of XOR.
+        lr: learning rate, ε of symmetry and η of XOR.
         momentum: α.
-        seeds: how many.
+        seeds: number of seeds.
 
     Attributes:
-        solved: for each tolerance, the sweep after which every output of a seed was within it, or −1;
+        solved: for each tolerance, the sweep after which all outputs of a seed were within it, or −1;
             shape (tolerances, seeds).
-        weights: of each seed when it came within the last tolerance.
+        weights: weights of each seed when it reached the last tolerance.
     """
 
     solved: Tensor
@@ -36,7 +36,7 @@ class ManySeeds(ManyNetworks):
     def __init__(self, problem: Problem, loss: str, lr: float, momentum: float, seeds: int) -> None:
         network = problem.network()
         generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
-        super().__init__(network, [drawn(network, generator, INITIAL) for generator in generators])
+        super().__init__(network, [random_parameters(network, generator, INITIAL) for generator in generators])
         self.problem, self.lr, self.momentum = problem, lr, momentum
         self.loss_name, self.scale = LOSSES[loss]
         self.register_buffer("solved", torch.full((len(TOLERANCES), seeds), NEVER))
@@ -54,7 +54,7 @@ class ManySeeds(ManyNetworks):
 
     @torch.no_grad()
     def look(self) -> None:
-        """Note which seeds have solved the problem, and stop when all have."""
+        """Record which seeds have solved the problem, and stop when all have."""
         x, y = (one.to(self.device) for one in self.problem.patterns())
         distance = (self(x) - y).abs().amax(dim=(1, 2))
         for i, tolerance in enumerate(TOLERANCES):
@@ -72,9 +72,9 @@ class ManySeeds(ManyNetworks):
 
 
 class Sweeps:
-    """Presents all patterns again and again: all at once, or one after the other.
+    """Presents all patterns repeatedly: all at once, or one after the other.
 
-    Yields patterns, targets, and whether they end a sweep.
+    Yields patterns, targets, and whether this is the end of a sweep.
     """
 
     solved: Tensor

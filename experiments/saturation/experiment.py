@@ -1,4 +1,4 @@
-"""Loss and gradient of a sigmoid with binary cross-entropy, by torch's ways and by ours, against exact arithmetic."""
+"""Loss and gradient of a sigmoid with binary cross-entropy, by torch and by torchnn, against exact arithmetic."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 import torchnn
 
 from ..common.command import Experiment, Run
+from ..common.errors import UnavailableError
 from ..common.plots import BLACK, BLUE, GREEN, VERMILION, new_figure
 from ..common.results import Figure, Tables, numbers, where
-from ..common.unavailable import UnavailableError
 
 LIMIT = 200
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 APART, LOGITS = "Sigmoid, BCELoss", "BCEWithLogitsLoss"
 OUR_LOGITS, OUR_MLP = "torchnn.BCEWithLogitsLoss", "torchnn.MLP"
-BITS = 400  # enough for log(1 + exp(−200)) in full
+BITS = 400  # enough digits for log(1 + exp(−200))
 NEAR = 40
-LOST = 0.5  # of the true gradient; what is lost here is not rounding
-Exact = Any  # a number of mpmath, which has no types
+LOST = 0.5  # fraction of the true gradient; a loss this large is not rounding
+Exact = Any  # a number of mpmath, which has no type annotations
 
 
 def apart(z: Tensor, y: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def our_logits(z: Tensor, y: Tensor) -> Tensor:
 
 
 def our_network(z: Tensor, y: Tensor) -> Tensor:
-    """A network of one sigmoid neuron whose weight is 1, so that the gradient of its input is δ."""
+    """A network of one sigmoid neuron with weight 1, so the gradient of its input is δ."""
     network = torchnn.MLP([1, 1], bias=False, device=z.device, dtype=z.dtype)
     nn.init.ones_(network.layers[0].weight)  # type: ignore[arg-type]
     loss: Tensor = network(z, y, reduction="none")
@@ -55,7 +55,7 @@ WAYS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def loss_and_gradient(way: str, z: Tensor, target: int) -> tuple[Tensor, Tensor]:
-    """Loss of each z (rows, 1), and its gradient by z."""
+    """The loss of each z (rows, 1), and its gradient with respect to z."""
     z = z.clone().requires_grad_()
     loss = WAYS[way](z, torch.full_like(z, target))
     (gradient,) = torch.autograd.grad(loss, z, torch.ones_like(loss))
@@ -77,7 +77,7 @@ def ulps(value: float, truth: Exact, dtype: torch.dtype) -> float:
 
 
 def worst_ulps(values: Sequence[float], truth: Sequence[Exact], dtype: torch.dtype) -> float:
-    """The largest error, NaN if a value is none, where the truth is a normal number of `dtype`."""
+    """The largest error over the values whose truth is a normal number of `dtype`; NaN if a value is NaN."""
     smallest = torch.finfo(dtype).tiny
     errors = [
         ulps(value, exactly, dtype) for value, exactly in zip(values, truth, strict=True) if abs(exactly) >= smallest
@@ -86,26 +86,26 @@ def worst_ulps(values: Sequence[float], truth: Sequence[Exact], dtype: torch.dty
 
 
 def first_lost(z: Sequence[float], slopes: Sequence[float], truth: Sequence[Exact]) -> tuple[float, float] | None:
-    """The smallest |z| whose gradient has lost more than half of a truth above a half, and what is left there."""
+    """The smallest |z| at which more than half of a true gradient above a half is lost, and the gradient there."""
     pairs = zip(z, slopes, truth, strict=True)
     lost = [(abs(one), slope) for one, slope, exactly in pairs if abs(exactly) > LOST > abs(slope) or math.isnan(slope)]
     return min(lost) if lost else None
 
 
 def is_in_curves(z: float) -> bool:
-    """Whole numbers near 0, where it happens, and tens beyond."""
+    """Whole numbers near 0, where the changes are, and multiples of ten beyond."""
     return z % (1 if abs(z) <= NEAR else 10) == 0
 
 
 def measure(run: Run, step: float = 0.125) -> dict[str, list[dict[str, object]]]:
-    """Take every z from −200 to 200.
+    """Measure z from −200 to 200.
 
     Args:
-        run: what it computes with.
-        step: between two z; bfloat16 and float16 round z to the nearest number that they have.
+        run: Trainer arguments and progress display.
+        step: distance between two values of z; bfloat16 and float16 round z to their nearest number.
     """
     if not 0 < step <= 1:
-        raise UnavailableError(f"--step is {step}: it lies above 0 and is at most 1.")
+        raise UnavailableError(f"--step is {step}, but must be above 0 and at most 1.")
     worst: list[dict[str, object]] = []
     curves: list[dict[str, object]] = []
     grid = torch.arange(-LIMIT, LIMIT + step / 2, step, dtype=torch.float64, device=run.device)
@@ -116,7 +116,7 @@ def measure(run: Run, step: float = 0.125) -> dict[str, list[dict[str, object]]]
             losses, slopes = zip(*(exact(value, target) for value in values), strict=True)
             by_way = {}
             for way in WAYS:
-                run.tell(f"{name}, y = {target}, {way}")
+                run.show_progress(f"{name}, y = {target}, {way}")
                 loss, slope = (result.squeeze(1).tolist() for result in loss_and_gradient(way, z, target))
                 by_way[way] = loss, slope
                 lost = first_lost(values, slope, slopes)
@@ -159,28 +159,33 @@ def figures(tables: Tables) -> list[Figure]:
     never = {row["gradient_lost_from_abs_z"] for row in tables["worst"] if row["way"] in (OUR_LOGITS, OUR_MLP)}
     found = [
         Figure(
-            "`z` from which `Sigmoid` and `BCELoss` apart lose the gradient, y = 0, float32 / bfloat16",
+            "`z` from which `Sigmoid` followed by `BCELoss` loses the gradient, y = 0, float32 / bfloat16",
             "17 / 6.25 (derivation)",
             f"{cell('float32', 0)} / {cell('bfloat16', 0)}",
         ),
         Figure(
-            "−`z` from which they lose it for y = 1, float32 / float64: there `a(1 − a)` is below a clamp",
-            "28 (−ln 1e−12 = 27.6, half of it lost at 28.3)",
+            "−`z` from which it is lost for y = 1, float32 / float64, because `a(1 − a)` is below a clamp",
+            "28 (−ln 1e−12 = 27.6; half is lost at 28.3)",
             f"{cell('float32', 1)} / {cell('float64', 1)}",
         ),
         Figure(
-            "\\|z\\| from which they lose it in float16, y = 0 / y = 1, and the gradient there",
+            "\\|z\\| from which it is lost in float16, y = 0 / y = 1, and the gradient there",
             "not published: 1e−12 is 0 in float16, and 0/0 is NaN",
             f"{cell('float16', 0)} / {cell('float16', 1)}, {cell('float16', 0, 'gradient_there')}",
         ),
-        Figure("their largest loss, y = 0, float32, where the truth is 200", "100", cell("float32", 0, "largest_loss")),
+        Figure(
+            "largest loss of the two, y = 0, float32, where the truth is 200", "100", cell("float32", 0, "largest_loss")
+        ),
         Figure("`z` from which torchnn loses the gradient, all dtypes and targets", "never", ", ".join(sorted(never))),
     ]
-    for dtypes, bound in ((("float64", "float32"), "1.6 (README)"), (("bfloat16", "float16"), "1 (rounded once)")):
+    for dtypes, bound in (
+        (("float64", "float32"), "1.6 (docs/modules.md)"),
+        (("bfloat16", "float16"), "1 (rounded once)"),
+    ):
         for column, what in (("worst_loss_ulp", "loss"), ("worst_gradient_ulp", "gradient")):
             found.append(
                 Figure(
-                    f"largest error of torchnn's {what}, {' and '.join(dtypes)}, in ulp of a normal truth",
+                    f"largest error of torchnn's {what}, {' and '.join(dtypes)}, in ulp, for normal numbers",
                     f"≤ {bound}",
                     f"{worst((OUR_LOGITS, OUR_MLP), dtypes, column)} (torch's `BCEWithLogitsLoss`: "
                     f"{worst((LOGITS,), dtypes, column)})",

@@ -1,1 +1,1 @@
-"""What many processes cost, from measured constants, and examples of starting them."""
+"""What many processes cost, by measurement and by a model, and examples of how to start them."""

@@ -10,9 +10,9 @@ from torchnn.functional._whole_network import rows_of_a_block
 
 from ..benchmark.problems import FLOP_PER_SECOND, Point
 from ..common.command import Experiment, Run
+from ..common.errors import UnavailableError
 from ..common.plots import BLUE, COLOURS, GREEN, MARKS, VERMILION, new_figure
 from ..common.results import Figure, Row, Tables, numbers, where
-from ..common.unavailable import UnavailableError
 from .model import BYTES_OF_A_NUMBER, Wire, efficiency, fitted_wire, num_bytes, operations, step_seconds
 from .processes import EAGER, STAGES, WAYS, Request, measured
 from .shaped import measured_on_a_wire
@@ -21,14 +21,14 @@ from .wide import measure_wide, wide_figures
 WIDTHS, BATCHES = (64, 256, 1024, 4096), (1024, 4096, 16384, 65536, 262144)
 SQUARE_LAYERS = 2
 WORKERS = (8, 64, 1024)
-# Latency of a small message between two programs, rounded: of sockets on Ethernet, of RDMA on InfiniBand.
+# Rounded latency of a small message between two programs: sockets on Ethernet, RDMA on InfiniBand.
 WIRES = (
     Wire("1 Gbit/s", 1.25e8, 5e-5),
     Wire("10 Gbit/s", 1.25e9, 3e-5),
     Wire("100 Gbit/s", 1.25e10, 5e-6),
 )
 LOOPBACK = "loopback"
-LONG_STEP = 20  # milliseconds; what starts an exchange, which the model leaves out, is lost in longer ones
+LONG_STEP = 20  # milliseconds; the time to start an exchange, which the model ignores, is negligible in longer steps
 COLOUR_OF_WAY = dict(zip(WAYS, (VERMILION, BLUE, GREEN), strict=True))
 
 
@@ -38,7 +38,7 @@ def sizes_of(width: int) -> tuple[int, ...]:
 
 
 def rows_of_last(way: str, sizes: tuple[int, ...], rows: int) -> int:
-    """Rows whose backward gives the gradients layer by layer, as `step_seconds` asks."""
+    """The argument `rows_of_last` of `step_seconds`: rows whose backward gives the gradients layer by layer."""
     if way == EAGER:
         return rows
     parameters = [n * m * BYTES_OF_A_NUMBER for n, m in pairwise(sizes)]
@@ -58,38 +58,38 @@ def measure(
     """Time one and two processes of one thread, predict many, and shard a wide layer.
 
     Args:
-        run: what it computes with.
+        run: Trainer arguments and progress display.
         widths: neurons of a layer; a network has three layers of weights, two of them square, and one output.
-        batches: rows of the batch of each process.
-        most_seconds: a step that would take longer, at 1e11 operations a second, is left out.
-        seconds_per_point: time for a width and batch, which has 3 to 15 rounds.
-        gigabits: a second, each way, of a wire that the kernel slows down so far; needs the rights of root.
+        batches: rows in the batch of each process.
+        most_seconds: a step that would take longer, at 1e11 operations per second, is skipped.
+        seconds_per_point: time for each width and batch, spent on 3 to 15 rounds.
+        gigabits: gigabits per second, in each direction, of a wire that the kernel slows down; needs root.
         wide: neurons of the layer that two processes share.
     """
     if run.trainer_args:
-        raise UnavailableError("scale starts processes of its own: leave out the --trainer arguments.")
+        raise UnavailableError("scale starts its own processes: leave out the --trainer arguments.")
     rows: list[dict[str, Any]] = []
     for width in widths:
         points = [Point(sizes_of(width), batch) for batch in batches]
         points = [p for p in points if operations(p.sizes) * p.batch / FLOP_PER_SECOND <= most_seconds]
         if not points:
-            raise UnavailableError(f"every step of width {width} takes longer: give more --most_seconds.")
+            raise UnavailableError(f"every step of width {width} takes longer: increase --most_seconds.")
         for processes in (1, 2):
-            run.tell(f"width {width}, {processes} process{'es'[: 2 * processes - 2]}")
+            run.show_progress(f"width {width}, {processes} process{'es'[: 2 * processes - 2]}")
             rows += [{"wire": LOOPBACK, **row} for row in measured(Request(points, seconds_per_point), processes)]
-        run.tell(f"width {width}, 2 processes on a wire of {gigabits:g} Gbit/s")
+        run.show_progress(f"width {width}, 2 processes on a wire of {gigabits:g} Gbit/s")
         try:
             on_wire = measured_on_a_wire(Request(points, seconds_per_point), gigabits)
         except UnavailableError as why:
-            warnings.warn(f"left out: {why}", stacklevel=2)
+            warnings.warn(f"skipped: {why}", stacklevel=2)
             on_wire = []
         rows += [{"wire": f"{gigabits:g} Gbit/s", **row} for row in on_wire]
-    run.tell(f"a layer of {wide:,}")
+    run.show_progress(f"a layer of {wide:,}")
     return {"steps": with_predictions(rows, gigabits), "predicted": predicted(rows), "wide": measure_wide(wide)}
 
 
 def loopback(rows: list[dict[str, Any]]) -> Wire:
-    """The loopback device as its all-reduces show it."""
+    """The loopback device as a wire, fitted to its measured all-reduces."""
     pairs = sorted({(row["width"], row["all_reduce"]) for row in rows if is_pair(row) and row["wire"] == LOOPBACK})
     return fitted_wire(LOOPBACK, [num_bytes(sizes_of(width)) for width, _ in pairs], [seconds for _, seconds in pairs])
 
@@ -99,18 +99,18 @@ def is_pair(row: dict[str, Any]) -> bool:
 
 
 def seconds_of_a_row(rows: list[dict[str, Any]], width: int, way: str) -> float:
-    """On one of two busy processes, from the largest batch that was measured."""
+    """Seconds of one row on one of two busy processes, from the largest measured batch."""
     of_way = [r for r in rows if (r["width"], r["way"], r["wire"]) == (width, way, LOOPBACK) and is_pair(r)]
     largest = max(of_way, key=lambda row: row["batch"])
     return float(largest["compute"] / largest["batch"])
 
 
 def with_predictions(rows: list[dict[str, Any]], gigabits: float) -> list[dict[str, object]]:
-    """Rows with what the model says of the same step, in milliseconds."""
+    """Rows with the model's prediction of the same step, in milliseconds."""
     fitted, told = loopback(rows), []
     for row in rows:
         sizes, way, batch = sizes_of(row["width"]), row["way"], row["batch"]
-        # Of a wire that was slowed down the bandwidth is known; a small message takes what it takes on the loopback.
+        # The bandwidth of a slowed wire is known; its latency is that of the loopback device.
         wire = fitted if row["wire"] == LOOPBACK else Wire(row["wire"], gigabits * 1e9 / 8, fitted.latency)
         of_row = seconds_of_a_row(rows, row["width"], way)
         model = step_seconds(sizes, batch, of_row, wire, row["processes"], rows_of_last(way, sizes, batch))
@@ -125,7 +125,7 @@ def with_predictions(rows: list[dict[str, Any]], gigabits: float) -> list[dict[s
 
 
 def predicted(rows: list[dict[str, Any]]) -> list[dict[str, object]]:
-    """Rows a second of a process among many, as a share of those of one alone."""
+    """Rows per second of a process among many, as a share of those of a single process."""
     widths, batches = (sorted({row[name] for row in rows}) for name in ("width", "batch"))
     return [
         {"wire": wire.name, "workers": workers, "width": width, "batch": batch}
@@ -170,7 +170,7 @@ def figures(tables: Tables) -> list[Figure]:
                 Figure(
                     f"{wire}, width {width:,}, {int(rows[0]['batch']):,} rows each: step in ms (share of the exchange "
                     f"that is hidden), {' / '.join(WAYS)}",
-                    "in stages below at once",
+                    "in stages faster than at once",
                     " / ".join(f"{float(row['step_ms']):.0f} ({hidden(row):.0%})" for row in rows),
                 )
             )
@@ -180,7 +180,7 @@ def figures(tables: Tables) -> list[Figure]:
         *((f"two processes, {w}, from {LONG_STEP} ms", where(long, processes=2, wire=w)) for w in wires),
         (f"two processes, any wire, below {LONG_STEP} ms", where(short, processes=2)),
     ):
-        found.append(Figure(f"the model's step by the measured one, {name}, median (range)", "1", off(rows)))
+        found.append(Figure(f"step by the model divided by the measured step, {name}, median (range)", "1", off(rows)))
     alone = {(r["width"], r["batch"], r["way"]): float(r["compute_ms"]) for r in where(steps, processes=1)}
     both = [
         float(row["compute_ms"]) / alone[row["width"], row["batch"], row["way"]]
@@ -189,8 +189,8 @@ def figures(tables: Tables) -> list[Figure]:
     ]
     found.append(
         Figure(
-            "compute of a process beside a second one, by that of a process alone, torchnn, median (range)",
-            "1, if they shared nothing",
+            "compute of one of two processes divided by that of a single process, torchnn, median (range)",
+            "1 if they shared nothing",
             f"{statistics.median(both):.2f} ({min(both):.2f} to {max(both):.2f})",
         )
     )
@@ -213,7 +213,7 @@ def draw(tables: Tables) -> dict[str, Any]:
 
 
 def draw_measured(steps: list[Row]) -> Any:
-    """Steps of two processes, as multiples of their compute, beside the model."""
+    """Plot steps of two processes, as multiples of their compute, with the model."""
     pairs = where(steps, processes=2)
     wires = list(dict.fromkeys(row["wire"] for row in pairs))
     widths = sorted({int(row["width"]) for row in pairs})
@@ -231,7 +231,7 @@ def draw_measured(steps: list[Row]) -> Any:
             axes.axhline(1, color="grey", linewidth=0.8)
             axes.set_xscale("log", base=4)
             axes.set_title(f"width {width:,}, {wire}", fontsize="medium")
-        of_wire[0].set_ylabel("step / its compute alone")
+        of_wire[0].set_ylabel("step / compute")
     for axes in all_axes[-1]:
         axes.set_xlabel("batch of each process")
     figure.legend(*all_axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -239,7 +239,7 @@ def draw_measured(steps: list[Row]) -> Any:
 
 
 def draw_predicted(cells: list[Row]) -> Any:
-    """Efficiency by batch: a column for each number of workers, a row for a narrow and a wide network."""
+    """Plot efficiency by batch: one column per number of workers, one row for a narrow and one for a wide network."""
     widths = sorted({int(row["width"]) for row in cells})
     shown = [widths[len(widths) // 2], widths[-1]] if len(widths) > 1 else widths
     figure, all_axes = new_figure(len(WORKERS), len(shown), size=(3.6, 2.9), share_x=True, share_y=True)

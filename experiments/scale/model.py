@@ -1,7 +1,7 @@
-"""What a training step on k processes takes, from a few constants of the machine and of the wire between its processes.
+"""A model of the time of a training step on k processes, from a few constants of the machine and of the wire.
 
-Every process takes a batch of its own through the whole network, and the gradients are averaged by a ring all-reduce:
-2 (k − 1) messages one after the other, each of a k-th of the bytes.
+Every process takes its own batch through the whole network, and a ring all-reduce averages the gradients:
+2 (k − 1) messages one after the other, each with 1/k of the bytes.
 """
 
 import statistics
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 BYTES_OF_A_NUMBER = 4  # float32
-FIRST_BUCKET, BUCKET = 2**20, 25 * 2**20  # bytes that DistributedDataParallel waits for before it sends
+FIRST_BUCKET, BUCKET = 2**20, 25 * 2**20  # bytes that DistributedDataParallel collects before it sends
 
 
 @dataclass(frozen=True)
 class Wire:
-    """What connects the processes.
+    """The connection between processes.
 
     Attributes:
-        name: for people.
-        bandwidth: bytes a second that a process can send while it receives as many.
-        latency: seconds of a message of no bytes.
+        name: name for tables and plots.
+        bandwidth: bytes per second that a process can send while it receives at the same rate.
+        latency: seconds that a message without bytes takes.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Wire:
 
 @dataclass(frozen=True)
 class Layer:
-    """Floating-point operations for a row, and bytes of the gradient, of a layer."""
+    """Floating-point operations per row, and bytes of the gradient, of a layer."""
 
     forward: int
     backward: int
@@ -50,17 +50,17 @@ def layers_of(sizes: Sequence[int]) -> list[Layer]:
 
 
 def operations(sizes: Sequence[int]) -> int:
-    """Floating-point operations of loss and gradients for one row, the products alone."""
+    """Floating-point operations of the matrix products for the loss and gradients of one row."""
     return sum(layer.forward + layer.backward for layer in layers_of(sizes))
 
 
 def num_bytes(sizes: Sequence[int]) -> int:
-    """Bytes of all gradients, which is what an all-reduce carries."""
+    """Bytes of all gradients, which an all-reduce transfers."""
     return sum(layer.num_bytes for layer in layers_of(sizes))
 
 
 def buckets_of(sizes: Sequence[int], first: int = FIRST_BUCKET, later: int = BUCKET) -> list[list[int]]:
-    """Layers whose gradients leave together, the last layer first: a bucket is full when it reaches its bytes."""
+    """Groups of layers whose gradients are sent together once they fill a bucket, the last layer first."""
     layers, held = layers_of(sizes), 0
     buckets: list[list[int]] = [[]]
     for number in range(len(layers) - 1, -1, -1):
@@ -79,12 +79,12 @@ def step_seconds(
 
     Args:
         sizes: n[0] … n[L].
-        rows: of the batch of each process.
-        seconds_of_a_row: loss and gradients of one row, on one process.
-        wire: between the processes.
-        processes: how many.
-        rows_of_last: rows whose backward gives the gradients layer by layer, when those of all others are known: `rows`
-            for autograd, those of a block for torchnn, 0 for a pass that gives all gradients at its end.
+        rows: rows in the batch of each process.
+        seconds_of_a_row: seconds for loss and gradients of one row, on one process.
+        wire: the connection between the processes.
+        processes: number of processes.
+        rows_of_last: number of rows, processed last, whose backward gives the final gradients layer by layer: `rows`
+            for autograd, the rows of a block for torchnn, 0 for a pass that gives all gradients at its end.
     """
     compute = rows * seconds_of_a_row
     if processes == 1:
@@ -102,14 +102,14 @@ def step_seconds(
 def efficiency(
     sizes: Sequence[int], rows: int, seconds_of_a_row: float, wire: Wire, processes: int, rows_of_last: int
 ) -> float:
-    """Rows a second of a process among many, as a share of those of a process alone."""
+    """Rows per second of a process among many, as a share of those of a single process."""
     return rows * seconds_of_a_row / step_seconds(sizes, rows, seconds_of_a_row, wire, processes, rows_of_last)
 
 
 def fitted_wire(name: str, carried: Sequence[int], seconds: Sequence[float]) -> Wire:
-    """The wire of measured all-reduces of two processes, 2 latency + bytes / bandwidth, by least relative squares.
+    """Fit 2 · latency + bytes / bandwidth to measured all-reduces of two processes, by least relative squares.
 
-    All-reduces of one size give a bandwidth only.
+    All-reduces of a single size give only a bandwidth.
     """
     if len(set(carried)) == 1:
         return Wire(name, statistics.mean(carried) / statistics.mean(seconds), 0.0)

@@ -1,28 +1,20 @@
-"""What many processes would do on a machine and a wire of your own: `python -m experiments.scale.predict --help`."""
+"""Predict many processes on your machine and wire: `python -m experiments.scale.predict --help`."""
 
 import argparse
 import math
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from ..common.errors import OneSentenceParser
 from .model import Wire, efficiency, num_bytes, operations, step_seconds
 
-DESCRIPTION = "Predict rows a second of many processes, as a share of those of one, from three numbers of yours."
+DESCRIPTION = "Predict the efficiency of many processes from three numbers of your machine."
 WORKERS, BATCHES = (1, 2, 8, 64, 1024), (1024, 4096, 16384, 65536)
-BAD_ARGUMENT = 2
-
-
-class OneSentenceParser(argparse.ArgumentParser):
-    """Without a page of usage before each error."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(BAD_ARGUMENT, f"predict: {message}.\n")
 
 
 def above_zero(text: str) -> float:
@@ -37,25 +29,29 @@ def above_zero(text: str) -> float:
 
 def whole(text: str) -> int:
     if not re.fullmatch(r"[1-9]\d*", text):
-        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number, 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number of at least 1")
     return int(text)
 
 
 def sizes_from(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"[1-9]\d*(-[1-9]\d*)+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no network: write sizes such as 30-16-1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a network: write sizes such as 30-16-1")
     return tuple(map(int, text.split("-")))
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Print a table: a row for each number of processes, a column for each batch."""
-    parser = OneSentenceParser(prog="python -m experiments.scale.predict", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--sizes", type=sizes_from, required=True, help="of the network, such as 30-64-64-1")
-    parser.add_argument("--flops", type=above_zero, required=True, help="operations a second that a process reaches")
-    parser.add_argument("--bandwidth", type=above_zero, required=True, help="bytes a second that a process sends")
-    parser.add_argument("--latency", type=above_zero, required=True, help="seconds of a message of no bytes")
+    """Print a table with a row for each number of processes and a column for each batch."""
+    parser = OneSentenceParser(prog="python -m experiments.scale.predict", description=DESCRIPTION)
+    parser.add_argument("--sizes", type=sizes_from, required=True, help="sizes of the network, such as 30-64-64-1")
+    parser.add_argument(
+        "--flops", type=above_zero, required=True, help="floating-point operations per second of a process"
+    )
+    parser.add_argument("--bandwidth", type=above_zero, required=True, help="bytes per second that a process sends")
+    parser.add_argument("--latency", type=above_zero, required=True, help="seconds that a message without bytes takes")
     parser.add_argument("--workers", action="append", type=whole, help=f"repeatable; default: {WORKERS}")
-    parser.add_argument("--batch", action="append", type=whole, help=f"rows of each process; default: {BATCHES}")
+    parser.add_argument(
+        "--batch", action="append", type=whole, help=f"rows of each process; repeatable; default: {BATCHES}"
+    )
     options = parser.parse_args(args)
     wire, batches = Wire("yours", options.bandwidth, options.latency), options.batch or BATCHES
     of_row = operations(options.sizes) / options.flops
@@ -68,7 +64,7 @@ def main(args: Sequence[str] | None = None) -> int:
         table.add_row(f"{workers:,}", *cells)
     Console().print(table)
     carried = num_bytes(options.sizes) / 2**20
-    print(f"{carried:.4g} MiB of gradients; {operations(options.sizes):,} operations a row; no exchange is hidden")
+    print(f"{carried:.4g} MiB of gradients; {operations(options.sizes):,} operations per row; no exchange is hidden")
     return 0
 
 

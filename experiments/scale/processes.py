@@ -1,4 +1,4 @@
-"""Timing training steps on processes of one thread each, which average their gradients over gloo."""
+"""Times training steps on processes of one thread each that average their gradients over gloo."""
 
 import gc
 import os
@@ -24,9 +24,9 @@ from ..benchmark.problems import Point, make_problem
 
 EAGER, AT_ONCE, STAGES = "eager", "torchnn, gradients at once", "torchnn, in stages"
 WAYS = (EAGER, AT_ONCE, STAGES)
-TOLERANCE = 1e-4  # of the norm of a gradient, float32
+TOLERANCE = 1e-4  # relative to the norm of a gradient, float32
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 15
-SHORTEST_TIMING = 0.02  # seconds; below it the barrier before it is in the number
+SHORTEST_TIMING = 0.02  # seconds; in a shorter timing the barrier before it would matter
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Request:
     """What the processes measure.
 
     Attributes:
-        points: networks and rows of the batch of each process.
-        budget: seconds for a point.
+        points: networks with the rows in the batch of each process.
+        budget: seconds per point.
     """
 
     points: Sequence[Point]
@@ -43,11 +43,11 @@ class Request:
 
 
 class WrongGradientError(RuntimeError):
-    """A way does not give the gradients that eager gives."""
+    """A way does not give eager's gradients."""
 
 
 class WithLoss(nn.Module):
-    """Eager's network and loss in one module, so that what wraps it sees both."""
+    """Eager's network and loss in one module, so that a wrapper sees both."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -60,13 +60,13 @@ class WithLoss(nn.Module):
 
 @contextmanager
 def stages_only(way: str) -> Iterator[None]:
-    """The pass in stages where it is asked for, and not otherwise."""
+    """Switch the pass in stages on for the way that has it, and off for the others."""
     with patch.object(network, "exchanges_gradients", lambda: way == STAGES):
         yield
 
 
 class Step:
-    """A way to the gradients of a batch, averaged over the processes or not."""
+    """A way to compute the gradients of a batch, averaged over the processes or not."""
 
     def __init__(self, way: str, point: Point, rank: int) -> None:
         problem = make_problem(point)
@@ -93,7 +93,7 @@ class Step:
 def measured(request: Request, processes: int) -> list[dict[str, Any]]:
     """A row for each point and way; each process runs on one thread."""
     with tempfile.TemporaryDirectory() as folder:
-        starter: Any = multiprocessing  # its types leave this function out
+        starter: Any = multiprocessing  # missing from its type annotations
         starter.start_processes(one_process, (request, processes, folder), nprocs=processes, start_method="spawn")
         rows: list[dict[str, Any]] = torch.load(Path(folder, "rows.pt"), weights_only=True)
         return rows
@@ -112,7 +112,7 @@ def one_process(rank: int, request: Request, processes: int, folder: str) -> Non
 
 
 def measure_point(point: Point, budget: float, rank: int) -> list[dict[str, Any]]:
-    """Each way timed in turn: with the exchange of gradients, without it, and the exchange alone."""
+    """Time each way in turn: with the exchange of gradients, without it, and the exchange by itself."""
     steps = {way: Step(way, point, rank) for way in WAYS}
     expected = steps[EAGER].gradients()
     for way, step in steps.items():
@@ -152,7 +152,7 @@ def check(way: str, gradients: Sequence[Tensor], expected: Sequence[Tensor]) -> 
 
 
 def timed_in_turn(tasks: dict[tuple[str, str], Callable[[], object]], budget: float) -> dict[tuple[str, str], Any]:
-    """Seconds of each task, one number a round: those of the slower process."""
+    """Seconds of each task in each round, on the slower process."""
     first = {name: timed(task, 1) for name, task in tasks.items()}
     repetitions = {name: max(1, round(SHORTEST_TIMING / taken)) for name, taken in first.items()}
     a_round = sum(max(taken, SHORTEST_TIMING) for taken in first.values())
@@ -168,7 +168,7 @@ def timed_in_turn(tasks: dict[tuple[str, str], Callable[[], object]], budget: fl
 
 
 def timed(task: Callable[[], object], repetitions: int) -> float:
-    """Seconds of one repetition on the slower process, the same number in all of them."""
+    """Seconds of one repetition on the slower process; all processes return the same value."""
     distributed.barrier()
     start = time.perf_counter()
     for _ in range(repetitions):
@@ -179,6 +179,6 @@ def timed(task: Callable[[], object], repetitions: int) -> float:
 
 
 def spread(seconds: Sequence[float]) -> float:
-    """Half of what lies between the quartiles, as a share of the median."""
+    """Half the interquartile range, relative to the median."""
     low, middle, high = statistics.quantiles(seconds, n=4)
     return (high - low) / 2 / middle

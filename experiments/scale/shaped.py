@@ -1,6 +1,6 @@
-"""Two processes on a wire as slow as one says: a network namespace of their own whose loopback the kernel holds back.
+"""Two processes on a wire of a given speed: a network namespace in which the kernel limits the loopback device.
 
-Both directions share the loopback device, so it gets twice the rate that each direction has of a wire between hosts.
+Both directions share the loopback device, so its rate is twice that of each direction of a wire between hosts.
 """
 
 import pickle
@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from ..common.command import FOLDER
-from ..common.unavailable import UnavailableError
+from ..common.errors import UnavailableError
 from .processes import Request, measured
 
-BURST, QUEUE = "256kb", "256mb"  # what may pass at once; what may wait, so that nothing is dropped
+BURST, QUEUE = "256kb", "256mb"  # bytes that may pass at once, and bytes that may wait, so that nothing is dropped
 
 
 def measured_on_a_wire(request: Request, gigabits: float) -> list[dict[str, Any]]:
-    """As `measured` with two processes.
+    """Measure two processes, as `measured` does.
 
     Args:
         request: what they measure.
-        gigabits: a second that each of the two can send while it receives as many.
+        gigabits: gigabits per second that each process can send while it receives at the same rate.
     """
     if not all(map(shutil.which, ("unshare", "ip", "tc"))):
         raise UnavailableError("a wire of a given speed needs Linux with unshare, ip and tc.")
@@ -38,7 +38,7 @@ def measured_on_a_wire(request: Request, gigabits: float) -> list[dict[str, Any]
         done = subprocess.run(words, cwd=FOLDER.parent, capture_output=True, text=True, check=False)
         if not answer.exists():
             why = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-            raise UnavailableError(f"a wire of {gigabits:g} Gbit/s cannot be had here ({why[0]}).")
+            raise UnavailableError(f"a wire of {gigabits:g} Gbit/s is not possible here ({why[0]}).")
         rows: list[dict[str, Any]] = pickle.loads(answer.read_bytes())
         return rows
 

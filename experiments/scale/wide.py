@@ -1,4 +1,4 @@
-"""A wide layer on two processes: what each of them keeps of it under FSDP2, and whether the result is that of one."""
+"""A wide layer on two processes with FSDP2: the share that each process holds, and the difference from one process."""
 
 import os
 import tempfile
@@ -20,15 +20,15 @@ KINDS = ("parameters", "gradients", "optimiser state")
 
 
 def measure_wide(width: int) -> list[dict[str, object]]:
-    """Bytes of a process and of all, for parameters, gradients and the state of AdamW, after some steps in float64.
+    """Bytes of each process for parameters, gradients and the state of AdamW, after some steps in float64.
 
-    Each is measured for the network sharded as one, whose loss runs in one pass, and layer by layer.
+    The network is sharded as one unit, whose loss runs in one pass, and layer by layer.
     """
     alone = trained(network(width), slice(None))
     rows = []
     for way in ("network", "layers"):
         with tempfile.TemporaryDirectory() as folder:
-            starter: Any = multiprocessing  # its types leave this function out
+            starter: Any = multiprocessing  # missing from its type annotations
             starter.start_processes(one_process, (width, way, folder), nprocs=PROCESSES, start_method="spawn")
             found = [torch.load(Path(folder, f"{rank}.pt"), weights_only=True) for rank in range(PROCESSES)]
         differences = [
@@ -50,7 +50,7 @@ def network(width: int) -> torchnn.MLP:
 
 
 def trained(model: nn.Module, rows: slice) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """After some steps of AdamW on some rows of the same batch."""
+    """Train some steps of AdamW on part of the same batch."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(ROWS, FEATURES, generator=generator, dtype=torch.float64)
     y = (x[:, :1] > 0).double()
@@ -69,7 +69,7 @@ def held(model: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[tuple[s
 
 
 def num_bytes(tensors: list[Tensor]) -> int:
-    """What this process holds of them."""
+    """Bytes of these tensors that this process holds."""
     return sum(t.to_local().nbytes if hasattr(t, "to_local") else t.nbytes for t in tensors)
 
 
@@ -100,7 +100,7 @@ def wide_figures(rows: list[Row]) -> list[Figure]:
     return [
         Figure(f"largest share of {', '.join(KINDS)} that one of two processes holds, FSDP2", "0.500 each", shares),
         Figure(
-            "relative difference of the weights after three steps, two processes to one, float64",
+            "relative difference of the weights between two processes and one, after three steps, float64",
             "≤ 1e−12",
             f"{max(numbers(rows, 'difference')):.0e}",
         ),

@@ -1,4 +1,4 @@
-"""How much of a gradient arrives at the first layer, and whether the network learns."""
+"""How much of the gradient reaches the first layer, and whether the network learns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from ..common.training import batches
 WIDTH, BATCH = 64, 32
 NORMAL_ROWS = 256
 TRAINED_DEPTHS = (1, 2, 3, 4, 5, 8)
-LAYERS_IN_README = 8
+QUOTED_LAYERS = 8
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Activation of the hidden layers, a scheme of `torchnn.modules.initialisation`, and the rate of training."""
+    """Activation of the hidden layers, a scheme of `torchnn.modules.initialisation`, and the learning rate."""
 
     activation: str
     initialisation: str
@@ -40,12 +40,12 @@ RECIPES = {
     "tanh, Xavier": Recipe("tanh", "by_activation", 0.05),
     "relu, He": Recipe("relu", "by_activation", 0.05),
 }
-README = {TORCH: "1e−6", XAVIER: "2e−5", FOUR: "7e−3"}
-LEARNED = 0.85  # of the held-out rows right; always guessing the larger class gives 0.51
+QUOTED = {TORCH: "1e−6", XAVIER: "2e−5", FOUR: "7e−3"}
+LEARNED = 0.85  # accuracy on held-out rows; always guessing the larger class gives 0.51
 
 
 def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Odd or even, of scikit-learn's 1,797 digits: training and held-out features, training and held-out target."""
+    """scikit-learn's 1,797 digits, odd or even: training and held-out features, training and held-out target."""
     features, digit = load_digits(return_X_y=True)
     parts = train_test_split(features, digit % 2, test_size=0.2, stratify=digit % 2, random_state=0)
     x_train, x_test, y_train, y_test = (torch.from_numpy(part).float() for part in parts)
@@ -53,12 +53,12 @@ def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def classifier(recipe: Recipe, depth: int, seed: int, features: Tensor) -> BinaryClassifier:
-    """With `depth` hidden layers of 64; its standardisation is that of the features."""
+    """A classifier with `depth` hidden layers of 64, which standardises as the features require."""
     torch.manual_seed(seed)
     model = BinaryClassifier(
         *(features.shape[1], [WIDTH] * depth, recipe.activation),
         initialisation=recipe.initialisation,  # type: ignore[arg-type]
-        optimizer="SGD",  # an optimiser that rescales gradients would hide what is measured
+        optimizer="SGD",  # an optimiser that rescales gradients would hide the effect
         lr=recipe.lr,
         weight_decay=0.0,
         lr_scheduler=None,
@@ -76,18 +76,18 @@ def gradient_ratio(model: BinaryClassifier, features: Tensor, target: Tensor) ->
 
 
 def measure(run: Run, seeds: int = 20, epochs: int = 40, trained_seeds: int = 2) -> dict[str, list[dict[str, object]]]:
-    """Take the gradients of untrained networks of 1 to 8 hidden layers, then train some of them.
+    """Measure gradients of untrained networks of 1 to 8 hidden layers, then train some of them.
 
     Args:
-        run: what it computes with.
-        seeds: initial weights of each untrained network; the table has medians.
-        epochs: of training, in batches of 32.
-        trained_seeds: initial weights of each trained network.
+        run: Trainer arguments and progress display.
+        seeds: number of initial weights of each untrained network; the table contains medians.
+        epochs: epochs of training, in batches of 32.
+        trained_seeds: number of initial weights of each trained network.
     """
     x_train, x_test, y_train, y_test = digits()
     ratios: list[dict[str, object]] = []
     for name, depth in settings(range(1, max(TRAINED_DEPTHS) + 1)):
-        run.tell(f"gradients of {name}, {depth} hidden layers")
+        run.show_progress(f"gradients of {name}, {depth} hidden layers")
         found: dict[str, list[float]] = {"digits": [], "normal": []}
         for seed in range(seeds):
             model = classifier(RECIPES[name], depth, seed, x_train).to(run.device)
@@ -101,7 +101,7 @@ def measure(run: Run, seeds: int = 20, epochs: int = 40, trained_seeds: int = 2)
     trained: list[dict[str, object]] = []
     for name, depth in settings(TRAINED_DEPTHS):
         for seed in range(trained_seeds):
-            run.tell(f"training {name}, {depth} hidden layers, seed {seed}")
+            run.show_progress(f"training {name}, {depth} hidden layers, seed {seed}")
             model = classifier(RECIPES[name], depth, seed, x_train)
             trainer = run.trainer(max_epochs=epochs)
             trainer.fit(model, batches(x_train, y_train, BATCH, shuffle_seed=seed))
@@ -128,7 +128,7 @@ def ratio(tables: Tables, recipe: str, hidden_layers: int, data: str) -> str:
 
 
 def deepest_that_learned(tables: Tables, recipe: str) -> str:
-    """The most hidden layers up to which every network of every seed learned."""
+    """The largest number of hidden layers up to which all networks of all seeds learned."""
     rows = where(tables["accuracy"], recipe=recipe)
     depths = sorted({int(row["hidden_layers"]) for row in rows})
     learned = [d for d in depths if min(numbers(where(rows, hidden_layers=d), "accuracy")) >= LEARNED]
@@ -139,21 +139,23 @@ def deepest_that_learned(tables: Tables, recipe: str) -> str:
 def figures(tables: Tables) -> list[Figure]:
     found = [
         Figure(
-            "hidden layers up to which plain sigmoid networks learn (torch's default, which is Glorot and Bengio's)",
-            "4 (Glorot and Bengio 2010: with 5 they stop)",
+            "hidden layers up to which plain sigmoid networks learn (torch's default, as in Glorot and Bengio)",
+            "4 (Glorot and Bengio 2010: not with 5)",
             deepest_that_learned(tables, TORCH),
         )
     ]
     expected = {XAVIER: "more than torch's default", FOUR: "more than Xavier"}
     deepest = max(TRAINED_DEPTHS)
     for name in list(RECIPES)[1:]:
-        expectation = expected.get(name, f"{deepest}, the most that was tried")
+        expectation = expected.get(name, f"{deepest}, the most tried")
         found.append(Figure(f"the same, {name}", expectation, deepest_that_learned(tables, name)))
-    layers = f"‖∂W[1]‖/‖∂W[{LAYERS_IN_README}]‖ before training, {LAYERS_IN_README} layers"
+    layers = f"‖∂W[1]‖/‖∂W[{QUOTED_LAYERS}]‖ before training, {QUOTED_LAYERS} layers"
     for name in RECIPES:
-        on_normal, on_digits = (ratio(tables, name, LAYERS_IN_README - 1, data) for data in ("normal", "digits"))
-        expectation = f"{README[name]} (README)" if name in README else "–"
-        found.append(Figure(f"{layers}, {name}: on normal rows; on digits", expectation, f"{on_normal}; {on_digits}"))
+        on_normal, on_digits = (ratio(tables, name, QUOTED_LAYERS - 1, data) for data in ("normal", "digits"))
+        expectation = f"{QUOTED[name]} (docs/modules.md)" if name in QUOTED else "–"
+        found.append(
+            Figure(f"{layers}, {name}: on random normal rows; on digits", expectation, f"{on_normal}; {on_digits}")
+        )
     return found
 
 
@@ -178,7 +180,9 @@ def draw(tables: Tables) -> dict[str, Any]:
     of_ratios.set(xlabel="hidden layers of 64", ylabel="‖∂W[1]‖ / ‖∂W[L]‖", title="before training, digits")
     of_accuracy.axvline(4.5, color=BLACK, linewidth=1, linestyle=":")
     of_accuracy.annotate("2010: plain sigmoid\nnetworks stop here", (4.6, 70), ha="left", fontsize="small")
-    of_accuracy.set(xlabel="hidden layers of 64", ylabel="held-out digits called right (%)", title="after training")
+    of_accuracy.set(
+        xlabel="hidden layers of 64", ylabel="held-out digits classified correctly (%)", title="after training"
+    )
     for axes in (of_ratios, of_accuracy):
         axes.grid(alpha=0.3)
     figure.legend(*of_ratios.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")

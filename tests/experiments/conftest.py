@@ -1,4 +1,4 @@
-"""Every experiment leaves the process as it found it."""
+"""Restore the process after every experiment."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Small random sets in the shape of those that packages outside the tests' dependencies bring."""
+"""Small random data sets with the columns of those from packages that the tests do not require."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ NUM_FLIGHTS = 300
 
 
 def of_numbers(name: str, rows: int, columns: int, classes: tuple[str, str]) -> Dataset:
-    """Uniform numbers between 0 and 1, whose class is whether the first one is large."""
+    """Uniform numbers between 0 and 1; the class is whether the first one is large."""
     numbers = np.random.default_rng(0).random((rows, columns))
     labels = np.where(numbers[:, 0] > 0.5, classes[1], classes[0])
     table = pa.table({**{f"x{i}": column for i, column in enumerate(numbers.T)}, "Class": labels})

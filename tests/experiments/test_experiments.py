@@ -1,4 +1,4 @@
-"""The experiments in a small version: what they write, what they refuse, and that pages quote their tables."""
+"""Small versions of the experiments: the files they write, the arguments they refuse, and the figures in the pages."""
 
 import csv
 import sys
@@ -15,7 +15,8 @@ from experiments.__main__ import main as run_all
 from experiments.common import command
 from experiments.common.command import FOLDER, Experiment, Run, in_the_list
 from experiments.common.datasets import DATASETS
-from experiments.common.many import drawn
+from experiments.common.errors import BAD_ARGUMENT, INTERRUPTED
+from experiments.common.many import random_parameters
 from experiments.common.results import quoted, read_table, table_of_figures
 from experiments.decision_boundaries import data
 from experiments.decision_boundaries.experiment import folded, frames
@@ -51,25 +52,29 @@ def points_like_banana() -> data.Points:
 
 
 @pytest.fixture
-def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The packages of the data are no dependency of the tests, and processes take longer to start than to train."""
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace data from packages that the tests do not require, start no processes, and do less of everything."""
     monkeypatch.setattr("experiments.decision_boundaries.experiment.banana", points_like_banana)
     for name, stand_in in STAND_INS.items():
         monkeypatch.setitem(DATASETS, name, stand_in)
+    monkeypatch.setattr("experiments.precision_and_processes.experiment.FURTHER_SEEDS", 1)
+    monkeypatch.setattr("experiments.precision_and_processes.experiment.TRAIN", 4 * 64)
+    monkeypatch.setattr("experiments.saturation.experiment.LIMIT", 32)
+    monkeypatch.setattr("experiments.vanishing_gradients.experiment.TRAINED_DEPTHS", (1, 2))
+    monkeypatch.setattr("experiments.vanishing_gradients.experiment.QUOTED_LAYERS", 3)
+    monkeypatch.setattr("experiments.vanishing_gradients.experiment.BATCH", 512)
+    monkeypatch.setattr("experiments.common.plots.DPI", 30)
     of_one_process = [setting for setting in settings(Run({}, lambda text: None)) if setting[1] != TWO]
     monkeypatch.setattr("experiments.precision_and_processes.experiment.settings", lambda run: of_one_process)
     monkeypatch.setattr("experiments.full_batch.experiment.SHARES", (1,))
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.usefixtures("_stand_ins")
-def test_a_small_version_writes_what_the_committed_results_are_made_of(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.usefixtures("_small")
+def test_a_small_run_writes_the_files_and_columns_of_the_committed_results(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tested = replace(experiment(name), threads=1)  # processes of several threads that test would wait for each other
-    if name == "vanishing_gradients":
-        monkeypatch.setattr("experiments.vanishing_gradients.experiment.TRAINED_DEPTHS", (1, 2))
-        monkeypatch.setattr("experiments.vanishing_gradients.experiment.LAYERS_IN_README", 3)
+    tested = replace(experiment(name), threads=1)  # parallel tests of several threads would wait for each other
     before = {path: path.stat().st_mtime_ns for path in FOLDER.rglob("*") if path.suffix in (".csv", ".png", ".md")}
     threads = torch.get_num_threads()
     assert tested.main([*SMALL[name].split(), "--out", str(tmp_path)]) == 0
@@ -89,7 +94,7 @@ def test_a_small_version_writes_what_the_committed_results_are_made_of(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pages_quote_the_committed_tables(name: str) -> None:
+def test_pages_show_the_figures_of_the_committed_tables(name: str) -> None:
     tested = experiment(name)
     figures = tested.figures(tested.committed())
     assert quoted((tested.folder / "README.md").read_text(), "figures") == table_of_figures(figures)
@@ -101,7 +106,7 @@ def test_pages_quote_the_committed_tables(name: str) -> None:
         assert f"results/{picture.name}" in (tested.folder / "README.md").read_text()
 
 
-def test_the_list_names_every_experiment() -> None:
+def test_the_list_of_experiments_is_complete() -> None:
     folders = {path.parent.name for path in FOLDER.glob("*/experiment.py")}
     assert folders == set(NAMES)
     text = (FOLDER / "README.md").read_text()
@@ -115,12 +120,12 @@ def test_the_list_names_every_experiment() -> None:
         *("--out OUT --trainer.accelerator tpu", "--out OUT --trainer.devices -5"),
     ],
 )
-def test_wrong_arguments_are_answered_in_one_sentence(
+def test_wrong_arguments_are_reported_in_one_sentence(
     arguments: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
         experiment("rumelhart_1986").main(arguments.replace("OUT", str(tmp_path)).split())
-    assert stopped.value.code == command.BAD_ARGUMENT
+    assert stopped.value.code == BAD_ARGUMENT
     error = capsys.readouterr().err
     assert error.startswith("rumelhart_1986: ")
     assert error.count("\n") == 1
@@ -128,7 +133,7 @@ def test_wrong_arguments_are_answered_in_one_sentence(
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), SystemExit(1)])
-def test_an_interruption_leaves_the_results_alone(
+def test_an_interruption_leaves_the_results_unchanged(
     interruption: BaseException, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def measure(run: Run) -> dict[str, list[dict[str, object]]]:
@@ -137,19 +142,21 @@ def test_an_interruption_leaves_the_results_alone(
 
     (tmp_path / "worst.csv").write_text("earlier")
     tested = experiment("saturation")
-    assert replace(tested, measure=measure).main(["--out", str(tmp_path)]) == command.INTERRUPTED
+    assert replace(tested, measure=measure).main(["--out", str(tmp_path)]) == INTERRUPTED
     assert [path.read_text() for path in tmp_path.iterdir()] == ["earlier"]
-    assert "earlier results are untouched" in capsys.readouterr().err
+    assert "earlier results are unchanged" in capsys.readouterr().err
 
 
-def test_default_settings_go_where_the_results_are_and_into_the_pages(
+def test_a_run_with_default_settings_replaces_the_results_and_updates_the_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def coarse(run: Run, step: float = 1.0) -> dict[str, list[dict[str, object]]]:
-        """Quickly."""
-        return experiment("saturation").measure(run, step)
+    def measured_before(run: Run, step: float = 1.0) -> dict[str, Any]:
+        """Return the committed tables."""
+        return committed
 
-    tested = replace(experiment("saturation"), measure=coarse)
+    committed = experiment("saturation").committed()
+    tested = replace(experiment("saturation"), measure=measured_before)
+    monkeypatch.setattr("experiments.common.plots.DPI", 30)
     monkeypatch.setattr(command, "FOLDER", tmp_path)
     (tmp_path / "saturation").mkdir()
     (tmp_path / "saturation" / "README.md").write_text("a<!-- figures -->old<!-- end of figures -->z")
@@ -173,7 +180,7 @@ def test_all_experiments_get_the_same_arguments(monkeypatch: pytest.MonkeyPatch)
     assert given == [(name, ["--trainer.accelerator", "gpu"]) for name in NAMES]
 
 
-def test_the_arguments_of_the_trainer_reach_it() -> None:
+def test_trainer_arguments_reach_the_trainer() -> None:
     run = Run({"precision": "64-true", "max_epochs": 7}, lambda text: None)
     trainer = run.trainer(max_epochs=3)
     assert (trainer.max_epochs, trainer.precision) == (7, "64-true")
@@ -184,7 +191,7 @@ def test_the_arguments_of_the_trainer_reach_it() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_is_right_where_nothing_saturates(way: str) -> None:
+def test_all_ways_are_accurate_without_saturation(way: str) -> None:
     z = torch.tensor([[-3.0], [0.5], [2.0]], dtype=torch.float64)
     for target in (0, 1):
         loss, gradient = loss_and_gradient(way, z, target)
@@ -208,14 +215,15 @@ def test_lost_gradients_and_errors_are_found() -> None:
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("loss", [MSE, BCE])
 @pytest.mark.parametrize("one_by_one", [False, True])
-def test_a_seed_among_many_is_trained_as_if_alone(name: str, loss: str, one_by_one: bool) -> None:
-    """Against a plain loop over one seed with torch's own layers of arithmetic: momentum, losses, updates."""
-    problem, lr, momentum, sweeps = PROBLEMS[name], 0.05, 0.9, 3
+def test_a_seed_among_many_trains_as_it_would_by_itself(name: str, loss: str, one_by_one: bool) -> None:
+    """Compared with a plain loop over one seed: momentum, losses, updates."""
+    problem, lr, momentum = PROBLEMS[name], 0.05, 0.9
+    sweeps = 1 if one_by_one and name == "symmetry" else 3  # one sweep has 64 updates
     module = ManySeeds(problem, loss, lr, momentum, seeds=3)
     Run({}, lambda text: None).trainer(max_epochs=1).fit(module, Sweeps(problem, sweeps, one_by_one))
 
     network = problem.network()
-    network.load_state_dict(drawn(network, torch.Generator().manual_seed(2), INITIAL))
+    network.load_state_dict(random_parameters(network, torch.Generator().manual_seed(2), INITIAL))
     optimiser = torch.optim.SGD(network.parameters(), lr=lr, momentum=momentum)
     x, y = problem.patterns()
     for _ in range(sweeps):
@@ -233,7 +241,7 @@ def test_a_seed_among_many_is_trained_as_if_alone(name: str, loss: str, one_by_o
         torch.testing.assert_close(module.parameters_by_name()[name_of_parameter][2].detach(), parameter.detach())
 
 
-def test_a_solved_seed_is_noted_once_and_all_solved_seeds_stop_the_run() -> None:
+def test_a_solved_seed_is_recorded_once_and_the_run_stops_when_all_are_solved() -> None:
     problem = PROBLEMS["XOR"]
     module = ManySeeds(problem, MSE, lr=0.5, momentum=0.9, seeds=2)
     weights = {
@@ -253,7 +261,7 @@ def test_a_solved_seed_is_noted_once_and_all_solved_seeds_stop_the_run() -> None
     torch.testing.assert_close(module.weights["hidden.bias"], torch.full((2, 1), 2.2), atol=0.1, rtol=0)
 
 
-def test_problems_are_those_of_1986() -> None:
+def test_the_problems_are_those_of_1986() -> None:
     x, y = PROBLEMS["symmetry"].patterns()
     assert (len(x), int(y.sum())) == (64, 8)
     assert PROBLEMS["XOR"].patterns()[1].flatten().tolist() == [0, 1, 1, 0]
@@ -269,7 +277,7 @@ def test_mirrored_weights_are_measured() -> None:
 # decision boundaries
 
 
-def test_two_spirals_are_each_other_turned_by_half_a_circle() -> None:
+def test_each_spiral_is_the_other_rotated_by_half_a_circle() -> None:
     points = data.two_spirals()
     assert points.x.shape == (194, 2)
     torch.testing.assert_close(points.x[:97], -points.x[97:])
@@ -307,7 +315,7 @@ def test_missing_data_are_named_in_one_sentence(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("MLBENCH_ROOT", str(tmp_path))
-    assert experiment(name).main(["--out", str(tmp_path)]) == command.BAD_ARGUMENT
+    assert experiment(name).main(["--out", str(tmp_path)]) == BAD_ARGUMENT
     error = capsys.readouterr().err
     assert any(words in error for words in ((mend,) if isinstance(mend, str) else mend))
     assert error.count("\n") == 1

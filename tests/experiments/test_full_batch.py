@@ -1,4 +1,4 @@
-"""The experiment of the full batch: what is counted, and what is compared with what."""
+"""The experiment full_batch: how passes, seconds and memory are counted, and what is compared."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def of(points: list[dict[str, Any]], way: str) -> list[dict[str, Any]]:
     return [point for point in points if point["way"] == way]
 
 
-def test_every_way_begins_at_the_same_loss_and_learns(points: list[dict[str, Any]]) -> None:
+def test_all_ways_start_at_the_same_loss_and_learn(points: list[dict[str, Any]]) -> None:
     assert len({of(points, way)[0]["loss"] for way in WAYS}) == 1
     for way in WAYS:
         found = of(points, way)
@@ -43,15 +43,15 @@ def test_every_way_begins_at_the_same_loss_and_learns(points: list[dict[str, Any
         assert seconds[0] == 0
 
 
-def test_a_pass_is_a_gradient_of_every_row_whoever_took_it(points: list[dict[str, Any]]) -> None:
+def test_every_gradient_of_all_rows_counts_as_a_pass(points: list[dict[str, Any]]) -> None:
     assert [float(point["passes"]) for point in of(points, DESCENT)] == list(range(0, 26, 2))
     assert float(of(points, DEFAULT)[-1]["passes"]) == 24
     of_lbfgs = [float(point["passes"]) for point in of(points, LBFGS)]
-    assert 24 <= of_lbfgs[-1] < 24 + 13  # ten iterations and their line searches in a step
+    assert 24 <= of_lbfgs[-1] < 24 + 13  # a step has ten iterations with line searches
     assert len(of_lbfgs) < 5
 
 
-def test_gradient_descent_in_one_batch_is_that_of_the_whole_table(
+def test_gradient_descent_in_one_batch_uses_the_whole_table(
     data: TabularDataModule, points: list[dict[str, Any]]
 ) -> None:
     model: Any = classifier(data, WAYS[DESCENT])
@@ -69,7 +69,7 @@ def test_gradient_descent_in_one_batch_is_that_of_the_whole_table(
     assert found[:3] == pytest.approx(losses[::2], abs=2e-4)
 
 
-def test_autograd_computes_the_same_loss_and_gradients() -> None:
+def test_the_autograd_version_gives_the_same_loss_and_gradients() -> None:
     network = torchnn.MLP([4, 6, 1]).double()
     twin = ByAutograd(network).double()
     x, y = torch.randn(20, 4, dtype=torch.float64), torch.rand(20, 1, dtype=torch.float64)
@@ -79,14 +79,14 @@ def test_autograd_computes_the_same_loss_and_gradients() -> None:
     torch.testing.assert_close(ours, theirs)
 
 
-def test_the_time_to_a_loss_is_that_of_the_first_look_below_it() -> None:
+def test_the_time_to_a_loss_is_that_of_the_first_point_at_or_below_it() -> None:
     rows = [{"way": "a", "seconds": str(s), "loss": str(loss)} for s, loss in ((0, 0.9), (1, 0.5), (2, 0.6), (3, 0.4))]
     assert seconds_to({"loss": rows}, "a", 0.5) == 1
     assert seconds_to({"loss": rows}, "a", 0.3) is None
 
 
-@pytest.mark.skipif(not is_measurable(torch.device("cpu")), reason="this system keeps no mark")
-def test_extra_memory_is_what_was_taken_since_even_if_it_was_given_back() -> None:
+@pytest.mark.skipif(not is_measurable(torch.device("cpu")), reason="this system does not report peak memory")
+def test_extra_memory_includes_memory_that_was_released_again() -> None:
     earlier = torch.ones(64 * MIB // 4)
     del earlier
     memory = ExtraMemory(torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""The experiment of precision and processes: that all ways take the same steps, and what is read of them."""
+"""The experiment precision_and_processes: all ways take the same steps, and their logs are read correctly."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def run() -> Run:
     return Run({}, lambda text: None)
 
 
-def test_every_step_has_as_many_rows(run: Run) -> None:
+def test_all_steps_have_the_same_number_of_rows(run: Run) -> None:
     data = digits()
     assert data.source.num_rows == {"train": TRAIN, "val": 128, "test": 261, "all": 1797}
     assert TRAIN % BATCH == 0
@@ -57,14 +57,14 @@ def test_two_processes_take_the_same_steps(precision: str, tolerance: float, run
         assert float(shared["train_loss"]) == pytest.approx(float(alone["train_loss"]), abs=1e-6)
 
 
-def test_two_processes_on_gpus_need_two_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_on_gpus_need_two_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     ways = [way for _, way, _ in settings(Run({}, lambda text: None))]
     assert ways.count(TWO) == 3
     monkeypatch.setattr(Run, "device", torch.device("cuda"))
     assert TWO not in [way for _, way, _ in settings(Run({}, lambda text: None))]
 
 
-def test_lines_of_an_epoch_are_joined(tmp_path: Path) -> None:
+def test_the_log_lines_of_an_epoch_are_joined(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("epoch,step,train_loss,val_loss\n0,21,,0.5\n0,21,0.4,\n1,43,,0.3\n1,43,0.2,\n")
     assert [(row["train_loss"], row["val_loss"]) for row in by_epoch(path)] == [("0.4", "0.5"), ("0.2", "0.3")]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from experiments.common.datasets import DATASETS, Dataset
-from experiments.common.unavailable import UnavailableError
+from experiments.common.errors import UnavailableError
 from experiments.quality import command, ours, peers
 from experiments.quality.command import OFFICIAL
 from experiments.quality.encode import encode

@@ -1,4 +1,4 @@
-"""The model of many processes against a simulated ring, the timing of two small ones, and what pages quote."""
+"""The model of many processes against a simulated ring, the timing of two processes, and the figures in the pages."""
 
 import heapq
 from pathlib import Path
@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from experiments.benchmark.problems import Point
-from experiments.common import command
 from experiments.common.command import FOLDER, in_the_list
+from experiments.common.errors import BAD_ARGUMENT, UnavailableError
 from experiments.common.results import quoted, read_table, table_of_figures
-from experiments.common.unavailable import UnavailableError
 from experiments.scale import cost, predict, shaped
 from experiments.scale.cost import EXPERIMENT, rows_of_last, seconds_of_a_row, sizes_of, with_predictions
 from experiments.scale.model import (
@@ -32,7 +31,7 @@ SIZES = (4, 3, 2)
 
 
 def simulated_ring(num_bytes: float, processes: int, wire: Wire) -> float:
-    """Message by message: each process sends a chunk on when it has received it and its own sending end is free."""
+    """Simulate each message: a process forwards a chunk when it has received it and its sender is free."""
     chunk, hops = num_bytes / processes, 2 * (processes - 1)
     free = [0.0] * processes
     events = [(0.0, sender, 0) for sender in range(processes)]
@@ -49,12 +48,12 @@ def simulated_ring(num_bytes: float, processes: int, wire: Wire) -> float:
 
 @pytest.mark.parametrize("processes", [2, 3, 8, 64])
 @pytest.mark.parametrize("size", [0, 1, 12_345])
-def test_the_all_reduce_is_that_of_a_ring_simulated_message_by_message(size: int, processes: int) -> None:
+def test_the_all_reduce_equals_a_simulated_ring(size: int, processes: int) -> None:
     assert WIRE.all_reduce(size, processes) == pytest.approx(simulated_ring(size, processes, WIRE))
 
 
-def test_another_number_of_messages_would_be_noticed() -> None:
-    """The control: a ring that reduces and does not tell the others takes half as long."""
+def test_another_number_of_messages_is_detected() -> None:
+    """The control: a ring that reduces but does not distribute the result takes half as long."""
     half = (8 - 1) * (WIRE.latency + 100 / (8 * WIRE.bandwidth))
     assert half != pytest.approx(simulated_ring(100, 8, WIRE))
 
@@ -79,10 +78,10 @@ def small_buckets(sizes: tuple[int, ...]) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("rows_of_a_second", [1.0, 0.001])
-def test_gradients_layer_by_layer_leave_while_the_backward_goes_on(
+def test_gradients_layer_by_layer_are_sent_during_the_backward(
     rows_of_a_second: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against two queues by hand: a long backward hides the first bucket, a short one nothing of it."""
+    """Compared with two queues by hand: a long backward hides the first bucket, a short one hides nothing."""
     monkeypatch.setattr("experiments.scale.model.buckets_of", small_buckets)
     compute = 10 * rows_of_a_second
     backward_of_first = compute * 24 / 84
@@ -91,7 +90,7 @@ def test_gradients_layer_by_layer_leave_while_the_backward_goes_on(
     assert step_seconds(SIZES, 10, rows_of_a_second, WIRE, 2, rows_of_last=10) == pytest.approx(expected)
 
 
-def test_what_overlaps_is_never_slower_and_never_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlap_is_never_slower_and_never_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.scale.model.buckets_of", small_buckets)
     for seconds in (1e-4, 1e-2, 1.0):
         at_once, in_stages = (step_seconds(SIZES, 8, seconds, WIRE, 8, rows) for rows in (0, 8))
@@ -104,7 +103,7 @@ def test_buckets_fill_up_from_the_last_layer() -> None:
     assert buckets_of((10, 10, 10, 1)) == [[2, 1, 0]]
 
 
-def test_a_wire_is_found_again_from_its_all_reduces() -> None:
+def test_a_wire_is_recovered_from_its_all_reduces() -> None:
     sizes = [1_000, 30_000, 500_000]
     found = fitted_wire("found", sizes, [WIRE.all_reduce(size, 2) for size in sizes])
     assert found.bandwidth == pytest.approx(WIRE.bandwidth)
@@ -113,14 +112,14 @@ def test_a_wire_is_found_again_from_its_all_reduces() -> None:
 
 
 def simulated_row(processes: int, batch: int, way: str, wire: str = cost.LOOPBACK) -> dict[str, object]:
-    """A measurement of a machine that is as the model says."""
+    """A measurement on a machine that behaves as the model."""
     sizes, of_row = sizes_of(8), 1e-3
     step = step_seconds(sizes, batch, of_row, WIRE, processes, rows_of_last(way, sizes, batch))
     times = {"compute": batch * of_row, "all_reduce": WIRE.all_reduce(num_bytes(sizes), 2), "step": step}
     return {"wire": wire, "width": 8, "batch": batch, "processes": processes, "way": way, "rounds": 3} | times
 
 
-def test_predictions_of_a_machine_that_is_as_the_model_says_are_its_measurements() -> None:
+def test_predictions_equal_the_measurements_of_a_machine_that_behaves_as_the_model() -> None:
     rows = [simulated_row(k, batch, way) | {"spread": 0.0} for k in (1, 2) for batch in (4, 16) for way in WAYS]
     assert seconds_of_a_row(rows, 8, EAGER) == pytest.approx(1e-3)
     for row in with_predictions(rows, gigabits=1.0):
@@ -130,7 +129,7 @@ def test_predictions_of_a_machine_that_is_as_the_model_says_are_its_measurements
     assert any(abs(float(str(r["model_ms"])) / float(str(r["step_ms"])) - 1) > 0.05 for r in told)  # the control
 
 
-def test_who_gives_gradients_layer_by_layer() -> None:
+def test_which_ways_give_gradients_layer_by_layer() -> None:
     wide, narrow = sizes_of(1024), sizes_of(64)
     assert rows_of_last(EAGER, narrow, 4096) == 4096
     assert rows_of_last(AT_ONCE, wide, 512) == 0
@@ -156,7 +155,7 @@ def test_two_processes_are_timed_in_every_way() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_share_a_layer_and_end_as_one() -> None:
+def test_two_processes_share_a_layer_and_reach_the_weights_of_one() -> None:
     rows = measure_wide(64)
     assert {row["sharded"] for row in rows} == {"network", "layers"}
     assert [row["kind"] for row in rows if row["rank"] == 1] == [*KINDS, *KINDS]
@@ -179,7 +178,7 @@ def test_the_command_measures_predicts_and_draws(
     monkeypatch.setattr(cost, "measured_on_a_wire", no_wire)
     monkeypatch.setattr(cost, "measure_wide", lambda width: wide)
     arguments = ["--widths", "[8]", "--batches", "[4, 16]", "--out", str(tmp_path)]
-    with pytest.warns(UserWarning, match="left out: no rights"):
+    with pytest.warns(UserWarning, match="skipped: no rights"):
         assert EXPERIMENT.main(arguments) == 0
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in EXPERIMENT.results.iterdir()}
     for path in tmp_path.glob("*.csv"):
@@ -191,25 +190,25 @@ def test_the_command_measures_predicts_and_draws(
     ("arguments", "why"),
     [
         ("--trainer.accelerator cpu", "leave out the --trainer arguments"),
-        ("--widths [4096] --batches [1024] --most_seconds 0.001", "give more --most_seconds"),
+        ("--widths [4096] --batches [1024] --most_seconds 0.001", "increase --most_seconds"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_one_sentence(
+def test_measurements_that_are_impossible_are_refused_in_one_sentence(
     arguments: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert EXPERIMENT.main([*arguments.split(), "--out", str(tmp_path)]) == command.BAD_ARGUMENT
+    assert EXPERIMENT.main([*arguments.split(), "--out", str(tmp_path)]) == BAD_ARGUMENT
     error = capsys.readouterr().err
     assert why in error
     assert error.count("\n") == 1
 
 
-def test_a_wire_that_cannot_be_had_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_impossible_wire_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda program: None)
     with pytest.raises(UnavailableError, match="unshare, ip and tc"):
         shaped.measured_on_a_wire(Request([], 1.0), 1.0)
 
 
-def test_pages_quote_the_committed_tables() -> None:
+def test_pages_show_the_figures_of_the_committed_tables() -> None:
     figures = EXPERIMENT.figures(EXPERIMENT.committed())
     assert quoted((EXPERIMENT.folder / "README.md").read_text(), "figures") == table_of_figures(figures)
     assert quoted((FOLDER / "README.md").read_text(), "scale") == in_the_list(figures[0])
@@ -218,7 +217,7 @@ def test_pages_quote_the_committed_tables() -> None:
         assert f"results/{picture.name}" in (EXPERIMENT.folder / "README.md").read_text()
 
 
-def test_numbers_of_your_own_are_predicted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_use_the_given_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     words = "--sizes 4-3-2 --flops 840 --bandwidth 1000 --latency 0.25 --workers 1 --workers 4 --batch 10"
     assert predict.main(words.split()) == 0
     out = capsys.readouterr().out
@@ -228,11 +227,11 @@ def test_numbers_of_your_own_are_predicted(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("wrong", ["--sizes 4", "--flops 0", "--latency nan", "--workers 0", "--bandwidth x"])
-def test_wrong_numbers_of_your_own_are_answered_in_one_sentence(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_numbers_are_reported_in_one_sentence(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--sizes", "4-3-2", "--flops", "840", "--bandwidth", "1000", "--latency", "0.25"]
     with pytest.raises(SystemExit) as stopped:
         predict.main([*words, *wrong.split()])
-    assert stopped.value.code == predict.BAD_ARGUMENT
+    assert stopped.value.code == BAD_ARGUMENT
     error = capsys.readouterr().err
     assert error.startswith(f"predict: argument {wrong.split()[0]}: ")
     assert error.count("\n") == 1

@@ -1,5 +1,0 @@
-"""Why a contender does not take part."""
-
-
-class UnavailableError(Exception):
-    """A contender that cannot take part here; its text says why."""
