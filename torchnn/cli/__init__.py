@@ -73,7 +73,10 @@ def name_of_command(words: Sequence[str]) -> str:
     """
     first = words[0] if words else ""
     if first.startswith(BEFORE_COMMAND):
-        return next((word for word in words if word in COMMANDS), "fit")
+        name = next((word for word in words if word in COMMANDS), "fit")
+        if COMMANDS[name].module != LIGHTNING:
+            fail(f"{first} does not belong to {name}: see torchnn {name} --help.")
+        return name
     if first in ("-h", "--help", "--version"):
         parser().parse_args([first])
     if not first:
