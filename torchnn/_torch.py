@@ -71,7 +71,7 @@ def forward_mode_is_nested() -> bool:
     """Return whether one `torch.func.jvp` runs inside another; the fallback says so inside a single one too."""
     if _interpreters is None or _transform_type is None:
         return forward_mode_is_active()
-    return sum(level.key() == _transform_type.Jvp for level in _interpreters()) > 1
+    return [level.key() for level in _interpreters()].count(_transform_type.Jvp) > 1
 
 
 def dispatch_mode_is_active() -> bool:

@@ -334,7 +334,9 @@ def test_blocks_are_even_and_of_at_least_a_thousand_rows(monkeypatch: pytest.Mon
     assert few <= 1024 < many < 10**5
 
 
-def test_a_backward_that_waits_keeps_few_activations_and_no_more() -> None:
+def test_a_backward_that_waits_saves_few_activations_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_whole_network, "cache_bytes", lambda: 32 * 2**20)
+
     def rows(num_rows: int, waits: bool = True) -> int:
         return _whole_network.rows_of_a_block(num_rows, (30, 64, 64, 1), 4, "cpu", waits)
 
