@@ -57,7 +57,7 @@ def transforms_are_active() -> bool:
 
 def forward_mode_is_active() -> bool:
     """Return whether forward-mode differentiation surrounds the call."""
-    level = getattr(forward_ad, _forward_level, None)
+    level: Any = getattr(forward_ad, _forward_level, None)
     if level is not None:
         return bool(level >= 0)
     try:
@@ -71,7 +71,8 @@ def forward_mode_is_nested() -> bool:
     """Return whether one `torch.func.jvp` runs inside another; the fallback says so inside a single one too."""
     if _interpreters is None or _transform_type is None:
         return forward_mode_is_active()
-    return [level.key() for level in _interpreters()].count(_transform_type.Jvp) > 1
+    kinds: list[Any] = [level.key() for level in _interpreters()]
+    return kinds.count(_transform_type.Jvp) > 1
 
 
 def dispatch_mode_is_active() -> bool:
