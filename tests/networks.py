@@ -24,7 +24,7 @@ def set_block_rows(patch: pytest.MonkeyPatch, block_rows: int) -> None:
     """Blocks of this many rows where a call gives no number of its own."""
     patch.setattr(_whole_network, "rows_of_a_block", lambda *_: block_rows)
     patch.setattr(_whole_network, "plan_of", _whole_network.plan_of.__wrapped__)  # it keeps its answers
-    patch.setattr(_whole_network, "KNOWN", {})
+    patch.setattr(_whole_network, "LAST_PLANS", {})
 
 
 class Net:

@@ -160,7 +160,7 @@ def test_a_joined_model_is_saved_and_loaded(tmp_path: Path) -> None:
 def test_half_of_a_joined_pair_is_not_reverted() -> None:
     model = torchnn.convert(nn.Sequential(nn.Linear(3, 2), nn.Sigmoid()), join=True)
     for half in model:
-        with pytest.raises(ValueError, match="revert the Sequential that holds both"):
+        with pytest.raises(ValueError, match="revert the Sequential that contains both halves"):
             torchnn.revert(half)
     parametrizations.weight_norm(model[0])
     with pytest.raises(ValueError, match="undo that first"):

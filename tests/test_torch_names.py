@@ -245,7 +245,7 @@ def test_a_fallback_gives_the_answer_of_the_private_name(name: str, monkeypatch:
 @pytest.mark.parametrize("name", [*EXACT, *CAUTIOUS])
 def test_the_library_computes_the_same_without_a_private_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = results()
-    monkeypatch.setattr(_whole_network, "KNOWN", {})
+    monkeypatch.setattr(_whole_network, "LAST_PLANS", {})
     _whole_network.plan_of.cache_clear()
     remove(name, monkeypatch)
     assert_same(results(), expected)
@@ -293,15 +293,15 @@ def breaks_the_graph(z: Tensor) -> Tensor:
 
 
 def test_graph_breaks_are_found_without_the_counters(monkeypatch: pytest.MonkeyPatch) -> None:
-    for find in (_torch.find, lambda *_: None):
-        monkeypatch.setattr(_torch, "find", find)
+    for private_name in (_torch.private_name, lambda *_: None):
+        monkeypatch.setattr(_torch, "private_name", private_name)
         torch.compiler.reset()
-        assert _torch.graph_breaks(breaks_the_graph, [torch.ones(2)])
-        assert not _torch.graph_breaks(torch.sigmoid, [torch.ones(2)])
+        assert _torch.graph_break_reasons(breaks_the_graph, [torch.ones(2)])
+        assert not _torch.graph_break_reasons(torch.sigmoid, [torch.ones(2)])
 
 
 def test_a_check_says_what_this_version_of_torch_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_torch, "find", lambda *_: None)
+    monkeypatch.setattr(_torch, "private_name", lambda *_: None)
     remove("_input_metadata", monkeypatch)
 
     def make_inputs(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> tuple[Tensor, ...]:

@@ -17,7 +17,7 @@ from torch.autograd import Function, forward_ad
 DYNAMO_LOGGER = "torch._dynamo"
 
 
-def find(module: str, name: str) -> Any:
+def private_name(module: str, name: str) -> Any:
     """Return `module.name`, or None if this version of torch does not have it."""
     try:
         return getattr(importlib.import_module(module), name)
@@ -27,13 +27,13 @@ def find(module: str, name: str) -> Any:
 
 # --- what surrounds a call --------------------------------------------------------------------------------------------
 
-_transforms_are_active = find("torch._C", "_are_functorch_transforms_active")
-_interpreters = find("torch._functorch.pyfunctorch", "retrieve_all_functorch_interpreters")
-_transform_type = find("torch._C._functorch", "TransformType")
+_transforms_are_active = private_name("torch._C", "_are_functorch_transforms_active")
+_interpreters = private_name("torch._functorch.pyfunctorch", "retrieve_all_functorch_interpreters")
+_transform_type = private_name("torch._C._functorch", "TransformType")
 _forward_level = "_current_level"
-_num_dispatch_modes = find("torch._C", "_len_torch_dispatch_stack")
-_any_autocast = find("torch._C", "_is_any_autocast_enabled")
-_is_legacy_batched = find("torch._C._functorch", "is_legacy_batchedtensor")
+_num_dispatch_modes = private_name("torch._C", "_len_torch_dispatch_stack")
+_any_autocast = private_name("torch._C", "_is_any_autocast_enabled")
+_is_legacy_batched = private_name("torch._C._functorch", "is_legacy_batchedtensor")
 
 
 class _WithoutSetupContext(Function):
@@ -57,7 +57,7 @@ def transforms_are_active() -> bool:
 
 def forward_mode_is_active() -> bool:
     """Return whether forward-mode differentiation surrounds the call."""
-    level = getattr(forward_ad, _forward_level, None)
+    level: Any = getattr(forward_ad, _forward_level, None)
     if level is not None:
         return bool(level >= 0)
     try:
@@ -71,7 +71,8 @@ def forward_mode_is_nested() -> bool:
     """Return whether one `torch.func.jvp` runs inside another; the fallback says so inside a single one too."""
     if _interpreters is None or _transform_type is None:
         return forward_mode_is_active()
-    return sum(level.key() == _transform_type.Jvp for level in _interpreters()) > 1
+    kinds: list[Any] = [level.key() for level in _interpreters()]
+    return kinds.count(_transform_type.Jvp) > 1
 
 
 def dispatch_mode_is_active() -> bool:
@@ -102,8 +103,8 @@ def is_legacy_batched(t: Tensor) -> bool:
 
 # --- tensors and products ---------------------------------------------------------------------------------------------
 
-_tensor_guards = find("torch._C._dynamo.guards", "TensorGuards")
-_tree_leaves = find("torch.utils._pytree", "tree_leaves")
+_tensor_guards = private_name("torch._C._dynamo.guards", "TensorGuards")
+_tree_leaves = private_name("torch.utils._pytree", "tree_leaves")
 _linear_pointwise = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
@@ -153,8 +154,8 @@ def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 # --- modules ----------------------------------------------------------------------------------------------------------
 
-_has_any_global_hook = find("torch.nn.modules.module", "_has_any_global_hook")
-_global_forward_hooks = find("torch.nn.modules.module", "_global_forward_hooks")
+_has_any_global_hook = private_name("torch.nn.modules.module", "_has_any_global_hook")
+_global_forward_hooks = private_name("torch.nn.modules.module", "_global_forward_hooks")
 _module_hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _module_parameters = "_parameters"
 _module_children = "_modules"
@@ -240,7 +241,7 @@ def watch_operations(watch: Callable[[Any], None]) -> AbstractContextManager[Any
 
     None if this version of torch has no way to do it.
     """
-    mode = find("torch.utils._python_dispatch", "TorchDispatchMode")
+    mode = private_name("torch.utils._python_dispatch", "TorchDispatchMode")
     if mode is None:
         return None
 
@@ -252,18 +253,18 @@ def watch_operations(watch: Callable[[Any], None]) -> AbstractContextManager[Any
     return type("Watch", (mode,), {"__torch_dispatch__": dispatch})()  # type: ignore[no-any-return]
 
 
-def fake_tensors() -> AbstractContextManager[Any] | None:
+def fake_tensor_mode() -> AbstractContextManager[Any] | None:
     """Return a context in which tensors have a device, a shape and a dtype but no numbers; None if torch has none."""
-    mode = find("torch._subclasses.fake_tensor", "FakeTensorMode")
+    mode = private_name("torch._subclasses.fake_tensor", "FakeTensorMode")
     return None if mode is None else mode(allow_non_fake_inputs=True)
 
 
-def graph_breaks(call: Callable[..., Any], inputs: Sequence[Any]) -> dict[str, int]:
+def graph_break_reasons(call: Callable[..., Any], inputs: Sequence[Any]) -> dict[str, int]:
     """Return the reasons for which `torch.compile` splits a call into several graphs, and how often.
 
     The fallback finds the first reason only.
     """
-    counters = find("torch._dynamo.utils", "counters")  # here, because importing it takes seconds
+    counters = private_name("torch._dynamo.utils", "counters")  # here, because importing it takes seconds
     if counters is not None:
         counters.clear()
         torch.compile(call, backend="eager")(*inputs)

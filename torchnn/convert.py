@@ -1,4 +1,4 @@
-"""torch.nn layers of an existing model to ours and back, in place."""
+"""Convert the torch.nn layers of an existing model to torchnn's, and back, in place."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -7,11 +7,10 @@ from typing import Any, NamedTuple, TypeVar
 from torch import nn
 
 from torchnn._torch import children_of
-from torchnn.modules.activation import ReLU, Sigmoid, Tanh
-from torchnn.modules.dense import Dense
-from torchnn.modules.joined import Joined, JoinedDense
+from torchnn.modules.activation import Joined, ReLU, Sigmoid, Tanh
+from torchnn.modules.dense import Dense, JoinedDense
 from torchnn.modules.loss import BCELoss, BCEWithLogitsLoss, MSELoss
-from torchnn.modules.untouched import is_untouched
+from torchnn.modules.mlp import is_unmodified
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -24,13 +23,20 @@ OURS: dict[type[nn.Module], type[nn.Module]] = {
     nn.BCEWithLogitsLoss: BCEWithLogitsLoss,
     nn.MSELoss: MSELoss,
 }
-TORCH = {ours: twin for twin, ours in OURS.items()}
-ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
-JOINABLE = {kind: name for name, twin in ACTIVATIONS.items() for kind in (twin, OURS[twin])}
+THEIRS = {ours: theirs for theirs, ours in OURS.items()}
+TORCH_ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
+JOINABLE = {kind: name for name, theirs in TORCH_ACTIVATIONS.items() for kind in (theirs, OURS[theirs])}
 
 
 class Change(NamedTuple):
-    """A module of a model, its path, the class that it gets, and the activation that it takes over or gives up."""
+    """The change of one module.
+
+    Attributes:
+        path: where the module is in the model.
+        module: the module.
+        to: its new class.
+        activation: the activation that the module computes from now on, or that it no longer computes.
+    """
 
     path: str
     module: nn.Module
@@ -44,21 +50,21 @@ class Change(NamedTuple):
 
 
 def convert(model: Model, dry_run: bool = False, join: bool = False) -> Model:
-    """Give every torch.nn layer of a model that has a twin here the hand-derived backward of that twin.
+    """Give the torch.nn layers of a model a hand-derived backward, if torchnn has an equivalent class.
 
-    The modules stay the same objects and only change class, so that parameters, buffers, hooks, names, state_dict
-    keys, optimisers, train/eval and requires_grad are untouched. Only exact types are changed: a subclass or a
-    parametrised layer may compute something else, and is left alone. What a model calls by function in its own
-    forward, such as `torch.sigmoid`, stays torch's.
+    The modules stay the same objects and only change their class, so parameters, buffers, hooks, names, state_dict
+    keys, optimisers, train/eval and requires_grad do not change. Only exact types are converted: a subclass or a
+    parametrised layer may compute something else, so it stays as it is. Functions that a model calls in its own
+    forward, such as `torch.sigmoid`, stay torch's.
 
     Args:
         model: changed in place; may itself be such a layer.
-        dry_run: print what would change, one line a module, and change nothing.
-        join: let a `Linear` directly followed by an activation in a `Sequential` compute both in one node, and the
-            activation pass on what it gets. Only for a Sequential whose parts nobody calls by themselves: the layer
-            alone, a slice that ends with it, or a hook that is set on it later sees activations where it saw weighted
-            sums, and the activation called from elsewhere does nothing. Layers and activations with hooks or a forward
-            of their own, or that the model holds in two places, are not joined.
+        dry_run: print what would change, one line per module, and change nothing.
+        join: if a `Linear` is directly followed by an activation in a `Sequential`, let the `Linear` compute both in
+            one node, and let the activation return its input. Use this only if nothing calls the parts of the
+            `Sequential` separately: the layer itself, a slice that ends with it, and a hook that is added to it later
+            then give activations instead of weighted sums, and a separate call of the activation does nothing. Layers
+            and activations with hooks or a forward of their own, or that the model contains twice, are not joined.
 
     Returns:
         The same model.
@@ -75,10 +81,10 @@ def convert(model: Model, dry_run: bool = False, join: bool = False) -> Model:
       (2): Dropout(p=0.5, inplace=False)
     )
     """
-    found_ones = found(checked_module(model), OURS)
-    changes = {id(module): Change(path, module, OURS[type(module)]) for path, module in found_ones}
+    convertible = modules_of(checked_module(model), OURS)
+    changes = {id(module): Change(path=path, module=module, to=OURS[type(module)]) for path, module in convertible}
     if join:
-        for change in pairs(model):
+        for change in joined_pairs(model):
             changes[id(change.module)] = change
     if dry_run:
         print(*changes.values(), sep="\n")
@@ -91,12 +97,12 @@ def convert(model: Model, dry_run: bool = False, join: bool = False) -> Model:
 
 
 def revert(model: Model) -> Model:
-    """Undo `convert`: every module of ours that has a torch.nn twin becomes that twin, in place.
+    """Undo `convert` in place: give every module of torchnn its torch.nn class, if there is one.
 
     A `Dense` with a shared bias becomes an `nn.Linear` whose bias of shape (1,) torch broadcasts.
 
     Raises:
-        ValueError: a joined layer was parametrised since, or `model` holds only one half of a joined pair.
+        ValueError: a joined layer was parametrised after `convert`, or `model` contains only half of a joined pair.
 
     >>> revert(convert(nn.Linear(3, 2)))
     Linear(in_features=3, out_features=2, bias=True)
@@ -105,14 +111,14 @@ def revert(model: Model) -> Model:
         module for _, module in checked_module(model).named_modules() if isinstance(module, JoinedDense | Joined)
     ]
     if any(type(module) not in (JoinedDense, Joined) for module in joined):
-        raise ValueError("a joined layer was changed since, by a parametrisation for one: undo that first.")
+        raise ValueError("a joined layer was changed after convert, for example by a parametrisation: undo that first.")
     if 2 * sum(type(module) is Joined for module in joined) != len(joined):
-        raise ValueError("a joined layer or its activation stands alone here: revert the Sequential that holds both.")
-    for _, module in found(model, TORCH):
-        module.__class__ = TORCH[type(module)]
+        raise ValueError("the model has only half of a joined pair: revert the Sequential that contains both halves.")
+    for _, module in modules_of(model, THEIRS):
+        module.__class__ = THEIRS[type(module)]
     for module in joined:
         activation: str = vars(module).pop("joined_activation")
-        module.__class__ = nn.Linear if type(module) is JoinedDense else ACTIVATIONS[activation]
+        module.__class__ = nn.Linear if type(module) is JoinedDense else TORCH_ACTIVATIONS[activation]
     return model
 
 
@@ -122,18 +128,18 @@ def checked_module(model: nn.Module) -> nn.Module:
     return model
 
 
-def found(model: nn.Module, classes: Any) -> Iterator[tuple[str, nn.Module]]:
-    """The modules of these very classes, with their paths."""
+def modules_of(model: nn.Module, classes: Any) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of exactly these classes, with their paths."""
     return ((path, module) for path, module in model.named_modules() if type(module) in classes)
 
 
-def pairs(model: nn.Module) -> Iterator[Change]:
-    """What becomes of each `Linear` that is followed by an activation, and of that activation."""
+def joined_pairs(model: nn.Module) -> Iterator[Change]:
+    """Yield the changes of each `Linear` that is followed by an activation, and of that activation."""
     places: dict[int, int] = {}
     for _, module in model.named_modules(remove_duplicate=False):
         places[id(module)] = places.get(id(module), 0) + 1
-    for path, parent in found(model, (nn.Sequential,)):
-        for (name, layer), (next_name, activation) in pairwise(children_of(parent).items()):  # all, a second time too
+    for path, parent in modules_of(model, (nn.Sequential,)):
+        for (name, layer), (next_name, activation) in pairwise(children_of(parent).items()):  # a child may occur twice
             if (
                 layer is None
                 or activation is None
@@ -141,8 +147,8 @@ def pairs(model: nn.Module) -> Iterator[Change]:
                 or type(activation) not in JOINABLE
             ):
                 continue
-            if not all(is_untouched(module) and places[id(module)] == 1 for module in (layer, activation)):
+            if not all(is_unmodified(module) and places[id(module)] == 1 for module in (layer, activation)):
                 continue
             joined, prefix = JOINABLE[type(activation)], f"{path}." if path else ""
-            yield Change(prefix + name, layer, JoinedDense, joined)
-            yield Change(prefix + next_name, activation, Joined, joined)
+            yield Change(path=prefix + name, module=layer, to=JoinedDense, activation=joined)
+            yield Change(path=prefix + next_name, module=activation, to=Joined, activation=joined)

@@ -67,7 +67,7 @@ def function(problem: Problem) -> Contender:
     given = problem.x, problem.y, None, None, *parameters[::2], *parameters[1::2]
     activations = ("sigmoid",) * (len(parameters) // 2)
     question = activations, "binary_cross_entropy", "mean", None, torch.is_grad_enabled(), whole.may_choose_products()
-    plan = whole.plan_of(whole.described(given), *question, is_autocast=False)
+    plan = whole.plan_of(whole.tensor_infos(given), *question, is_autocast=False)
     assert plan is not None
 
     def step() -> None:

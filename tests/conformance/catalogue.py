@@ -168,6 +168,18 @@ def one_per_option(samples: Iterable[Sample]) -> list[Sample]:
     return list({_options(sample): sample for sample in samples}.values())
 
 
+def one_per_value(samples: Iterable[Sample]) -> list[Sample]:
+    """A few samples in which each option takes each of its values and each argument each number of dimensions."""
+    chosen, seen = [], set[Any]()
+    for sample in reversed(list(samples)):  # torch lists those with most options last
+        dimensions = enumerate(_dimensions(sample))
+        values = {*_options(sample)[1:], *dimensions}
+        if not values <= seen:
+            chosen.append(sample)
+            seen |= values
+    return chosen
+
+
 def _options(sample: Sample) -> tuple[Any, ...]:
     options = [(name, isinstance(value, Tensor) or value) for name, value in sorted(sample.kwargs.items())]
     return (len(sample.args), *options)

@@ -17,8 +17,8 @@ from .catalogue import (
     each_operation_and,
     gradients,
     one_per_option,
+    one_per_value,
     random_grad_output,
-    representative,
 )
 
 
@@ -50,7 +50,7 @@ def _richest(samples: list[Sample]) -> list[Sample]:
 
 @each_operation
 def test_compiled_forward_and_backward_are_eager(operation: Operation) -> None:
-    for sample in representative(operation.samples(torch.float32)):
+    for sample in one_per_value(operation.samples(torch.float32)):
         _assert_compiled_is_eager(operation, _compiled(operation.ours), sample)
 
 
@@ -62,7 +62,7 @@ def test_compiled_forward_and_backward_in_other_dtypes_are_eager(operation: Oper
 
 @each_operation
 def test_compiled_without_gradients_is_eager(operation: Operation) -> None:
-    for sample in _richest(operation.samples(torch.float32)):
+    for sample in _richest(operation.samples(torch.float32))[-1:]:
         with torch.no_grad():
             torch.testing.assert_close(call(_compiled(operation.ours), sample), call(operation.ours, sample))
 
@@ -101,7 +101,7 @@ def test_compiled_function_that_uses_the_operation_twice_is_eager(operation: Ope
 
         return composed
 
-    for sample in _richest(operation.samples(torch.float32)):
+    for sample in _richest(operation.samples(torch.float32))[-1:]:
         compiled = _compiled(twice(operation.ours))
         grad_output = random_grad_output(operation.ours, sample)
         expected = gradients(twice(operation.ours), sample, grad_output)

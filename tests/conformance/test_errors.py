@@ -91,8 +91,11 @@ def test_odd_call_gives_torchs_value_dtype_and_warnings(operation: Operation, ca
 @each_call(ODD_CALLS)
 @pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")
 def test_gradients_of_an_odd_call_are_torchs(operation: Operation, call: Call) -> None:
-    expected, actual = _gradients(operation, operation.twin, call), _gradients(operation, operation.ours, call)
-    torch.testing.assert_close(actual, expected, equal_nan=True)
+    try:
+        expected = _gradients(operation, operation.twin, call)
+    except RuntimeError as error:  # up to 2.11 the backward of mse_loss fails for some dtypes that its forward accepts
+        pytest.skip(f"torch has no gradient for this call: {error}")
+    torch.testing.assert_close(_gradients(operation, operation.ours, call), expected, equal_nan=True)
 
 
 # How many leading arguments torch differentiates: as many as ask for a gradient in its samples.

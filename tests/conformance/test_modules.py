@@ -205,20 +205,21 @@ def test_same_seed_gives_torchs_initial_parameters(module: Module) -> None:
 
 @each_module
 def test_compiled_module_has_the_values_and_gradients_of_eager(module: Module) -> None:
-    for pair in module.pairs(torch.float32):
-        torch._dynamo.reset()
-        compiled: Any = torch.compile(pair.ours, fullgraph=True, backend="aot_eager", dynamic=False)
-        grad_output = torch.randn_like(pair.call(pair.ours))
-        torch.testing.assert_close(pair.call(compiled), pair.call(pair.ours))
-        expected = pair.gradients(pair.ours, grad_output)
-        torch.testing.assert_close(pair.gradients(compiled, grad_output), expected)
+    """For the constructor with most options: `test_compile` proves it for every option of the function below."""
+    pair = list(module.pairs(torch.float32))[-1]
+    torch._dynamo.reset()
+    compiled: Any = torch.compile(pair.ours, fullgraph=True, backend="aot_eager", dynamic=False)
+    grad_output = torch.randn_like(pair.call(pair.ours))
+    torch.testing.assert_close(pair.call(compiled), pair.call(pair.ours))
+    expected = pair.gradients(pair.ours, grad_output)
+    torch.testing.assert_close(pair.gradients(compiled, grad_output), expected)
 
 
 @each_module
 @pytest.mark.parametrize("strict", [False, True], ids=["non-strict", "strict"])
 def test_exported_program_has_the_values_of_eager(module: Module, strict: bool) -> None:
     pairs = list(module.pairs(torch.float32, requires_grad=False))
-    for pair in pairs[:2] if strict else pairs:
+    for pair in (pairs[0], pairs[-1]):
         torch._dynamo.reset()
         exported = torch.export.export(pair.ours, pair.args, pair.kwargs, strict=strict)
         torch.testing.assert_close(pair.call(exported.module()), pair.call(pair.ours))

@@ -17,7 +17,7 @@ from .catalogue import (
     each_operation,
     each_operation_and,
     leaves,
-    one_per_option,
+    one_per_value,
     representative,
     tensors,
 )
@@ -88,8 +88,8 @@ def _composed(function: TensorFunction, arguments: Outputs, transforms: list[Tra
 def test_composition_of_transforms_is_torchs(
     operation: Operation, dtype: torch.dtype, transforms: list[Transform]
 ) -> None:
-    """In every option; the single transforms of real numbers in every number of dimensions too."""
-    thin = one_per_option if dtype.is_complex or len(transforms) > 1 else representative
+    """With every value of an option; the single transforms of real numbers with every combination of options."""
+    thin = one_per_value if dtype.is_complex or len(transforms) > 1 else representative
     for sample in thin(operation.samples(dtype)):
         leaf_values = tuple(leaf.detach() for leaf in leaves(sample))
         twin, arguments = _composed(as_function_of(operation.twin, sample), leaf_values, transforms)

@@ -76,7 +76,7 @@ def test_a_network_keeps_every_law(op: Op, twin: Op) -> None:
     checks.check_laws(op, twin, tensors, skip=OF_OTHER_TARGETS)
 
 
-@pytest.mark.parametrize(("op", "twin"), list(CASES.values())[1::3], ids=list(CASES)[1::3])
+@pytest.mark.parametrize(("op", "twin"), list(CASES.values())[1:8:3], ids=list(CASES)[1:8:3])
 def test_a_network_compiles_into_one_graph(op: Op, twin: Op) -> None:
     checks.check_laws(op, twin, inputs(), quick=False, only=["compiled"])
 

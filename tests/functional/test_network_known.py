@@ -16,7 +16,7 @@ from torchnn.functional import _whole_network
 def known(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
     """What is known, at first nothing."""
     empty: dict[Any, Any] = {}
-    monkeypatch.setattr(_whole_network, "KNOWN", empty)
+    monkeypatch.setattr(_whole_network, "LAST_PLANS", empty)
     return empty
 
 
@@ -81,6 +81,6 @@ def test_autocast_is_no_call_like_the_one_before(known: dict[Any, Any]) -> None:
 
 def test_few_questions_are_remembered(known: dict[Any, Any]) -> None:
     net = Net()
-    for rows in range(1, 3 * _whole_network.MOST_KNOWN):
+    for rows in range(1, 3 * _whole_network.MAX_LAST_PLANS):
         net.loss(block_rows=rows)
-    assert 0 < len(known) <= _whole_network.MOST_KNOWN
+    assert 0 < len(known) <= _whole_network.MAX_LAST_PLANS

@@ -28,7 +28,7 @@ from tests.networks import (
 )
 from torchnn.functional import _whole_network
 from torchnn.ops.network.function import NetworkFunction
-from torchnn.ops.network.plan import MOST_KEPT, Plan, workspace
+from torchnn.ops.network.plan import MAX_WORKSPACE_KEPT, Plan, workspace
 
 
 @every_block
@@ -247,7 +247,7 @@ def test_a_workspace_is_kept_for_the_next_step_and_never_used_twice_at_once() ->
         assert other is not first
     huge = Plan((*HIDDEN, "sigmoid"), "mse", "mean", 10**6, (True,) * 7)
     with workspace(huge, parameters, with_deltas=True) as large:
-        assert large.num_bytes > MOST_KEPT
+        assert large.num_bytes > MAX_WORKSPACE_KEPT
     with workspace(huge, parameters, with_deltas=True) as large_again:
         assert large_again is not large
 
@@ -334,11 +334,13 @@ def test_blocks_are_even_and_of_at_least_a_thousand_rows(monkeypatch: pytest.Mon
     assert few <= 1024 < many < 10**5
 
 
-def test_a_backward_that_waits_keeps_few_activations_and_no_more() -> None:
+def test_a_backward_that_waits_saves_few_activations_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_whole_network, "cache_bytes", lambda: 32 * 2**20)
+
     def rows(num_rows: int, waits: bool = True) -> int:
         return _whole_network.rows_of_a_block(num_rows, (30, 64, 64, 1), 4, "cpu", waits)
 
-    most = _whole_network.MOST_ACTIVATIONS_KEPT // (4 * 128)
+    most = _whole_network.MAX_ACTIVATIONS_SAVED // (4 * 128)
     assert rows(most) == most
     assert rows(most, waits=False) < most
     assert rows(most + 1) == rows(most + 1, waits=False) < most

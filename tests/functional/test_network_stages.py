@@ -23,7 +23,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         taken.append(result is not None)
         return result
 
-    monkeypatch.setattr(_stages, "BYTES_OF_A_STAGE", 1)
+    monkeypatch.setattr(_stages, "STAGE_BYTES", 1)
     monkeypatch.setattr(network, "exchanges_gradients", lambda: True)
     monkeypatch.setattr(network, "in_stages", noted)
     return taken
@@ -112,7 +112,7 @@ def test_more_rows_than_a_block_and_small_networks_go_at_once(stages: list[bool]
     with torch.no_grad():
         net.either_way()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_stages, "BYTES_OF_A_STAGE", 2**20)
+        patch.setattr(_stages, "STAGE_BYTES", 2**20)
         net.either_way()
     assert stages == [False, True, False, False]
 

@@ -7,7 +7,7 @@ from tests import checks
 from tests.check.planted import apply
 from tests.check.planted.autograd import FrozenInputsComputed
 from tests.check.planted.formulas import ErrorOf1e4
-from tests.ops.table import CASES, DENSE, LOSSES, Case, dense_inputs
+from tests.ops.table import CASES, DENSE, Case, dense_inputs
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -29,8 +29,9 @@ def test_every_law_of_the_checker(case: Case) -> None:
         checks.check_laws(case.op, case.textbook, case.inputs(), only=["second_order", "second_order_in_graph"])
 
 
-@pytest.mark.parametrize("case", [*DENSE[:1], *DENSE[-4:], *LOSSES[::3]], ids=lambda case: case.name)
-def test_compiles_into_one_graph(case: Case) -> None:
+@pytest.mark.parametrize("case", DENSE[-4:], ids=lambda case: case.name)
+def test_a_dense_layer_with_activation_compiles_into_one_graph(case: Case) -> None:
+    """The other operations have an equivalent in torch, and `conformance/test_compile` compiles them."""
     checks.check_laws(case.op, case.twin, case.inputs(), quick=False, only=["compiled"])
 
 

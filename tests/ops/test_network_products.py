@@ -13,16 +13,25 @@ from tests.checks import CountProducts
 from tests.networks import Net, assert_close, every_block, is_pass
 from torchnn.functional import _whole_network
 from torchnn.ops.network import products
-from torchnn.ops.network.products import MIXED, ONEDNN, TORCH, Products, products_of_layer, products_of_layers
+from torchnn.ops.network.products import (
+    MIXED_PRODUCTS,
+    ONEDNN_PRODUCTS,
+    TORCH_PRODUCTS,
+    Products,
+    products_of_layer,
+    products_of_layers,
+)
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
-every_choice = pytest.mark.parametrize("products", [ONEDNN, MIXED], ids=["all", "all but the weights'"])
+every_choice = pytest.mark.parametrize(
+    "products", [ONEDNN_PRODUCTS, MIXED_PRODUCTS], ids=["all", "all but the weights'"]
+)
 
 
 @pytest.fixture(autouse=True)
 def fresh_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_whole_network, "plan_of", _whole_network.plan_of.__wrapped__)  # it keeps its answers
-    monkeypatch.setattr(_whole_network, "KNOWN", {})
+    monkeypatch.setattr(_whole_network, "LAST_PLANS", {})
 
 
 def force(patch: pytest.MonkeyPatch, products: Products) -> None:
@@ -36,16 +45,16 @@ def test_each_product_of_any_layout(products: Products, layout: Any) -> None:
     weight, total = torch.randn(5, 7), torch.randn(5, 7)
     for a, d, w, b in product((below, layout(below)), (delta, layout(delta)), (weight, layout(weight)), (bias, None)):
         for own, other in (
-            (products.forward(a, w, b), TORCH.forward(a, w, b)),
-            (products.backward_input(d, w), TORCH.backward_input(d, w)),
-            (products.backward_weight(d, a), TORCH.backward_weight(d, a)),
-            (products.backward_weight(a, d), TORCH.backward_weight(a, d)),
-            (products.backward_weight(d, a, total.clone()), TORCH.backward_weight(d, a, total.clone())),
+            (products.forward(a, w, b), TORCH_PRODUCTS.forward(a, w, b)),
+            (products.backward_input(d, w), TORCH_PRODUCTS.backward_input(d, w)),
+            (products.backward_weight(d, a), TORCH_PRODUCTS.backward_weight(d, a)),
+            (products.backward_weight(a, d), TORCH_PRODUCTS.backward_weight(a, d)),
+            (products.backward_weight(d, a, total.clone()), TORCH_PRODUCTS.backward_weight(d, a, total.clone())),
         ):
             torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-5)
     for shared in (torch.randn(1), torch.randn(()), torch.randn(10)[::2]):
         torch.testing.assert_close(
-            products.forward(below, weight, shared), TORCH.forward(below, weight, shared), rtol=1e-5, atol=1e-5
+            products.forward(below, weight, shared), TORCH_PRODUCTS.forward(below, weight, shared), rtol=1e-5, atol=1e-5
         )
 
 
@@ -78,29 +87,29 @@ def test_the_pass_gives_the_gradients_of_the_layers(
 
 def test_which_products_a_layer_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
-    assert products_of_layer(32, 30, 16) is TORCH
-    assert products_of_layer(1024, 4096, 1) is TORCH
-    assert products_of_layer(1024, 64, 64) is MIXED
-    assert products_of_layer(1024, 300, 300) is ONEDNN
+    assert products_of_layer(32, 30, 16) is TORCH_PRODUCTS
+    assert products_of_layer(1024, 4096, 1) is TORCH_PRODUCTS
+    assert products_of_layer(1024, 64, 64) is MIXED_PRODUCTS
+    assert products_of_layer(1024, 300, 300) is ONEDNN_PRODUCTS
     wide = 1024, (300, 300, 1)
-    assert products_of_layers(*wide, torch.float32, "cpu") == [ONEDNN, TORCH]
+    assert products_of_layers(*wide, torch.float32, "cpu") == [ONEDNN_PRODUCTS, TORCH_PRODUCTS]
     for dtype, device in ((torch.float64, "cpu"), (torch.bfloat16, "cpu"), (torch.float32, "cuda")):
-        assert products_of_layers(*wide, dtype, device) == [TORCH, TORCH]
+        assert products_of_layers(*wide, dtype, device) == [TORCH_PRODUCTS, TORCH_PRODUCTS]
     monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
-    assert products_of_layers(*wide, torch.float32, "cpu") == [TORCH, TORCH]
+    assert products_of_layers(*wide, torch.float32, "cpu") == [TORCH_PRODUCTS, TORCH_PRODUCTS]
 
 
 def test_onednn_switched_off_and_operations_that_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
     seen: list[Any] = []
-    forward = TORCH.forward
+    forward = TORCH_PRODUCTS.forward
 
     def watched(*args: Any) -> Tensor:
         seen.append(args)
         return forward(*args)
 
-    monkeypatch.setattr(products, "TORCH", TORCH._replace(forward=watched))
-    monkeypatch.setattr(products, "ONEDNN", ONEDNN._replace(forward=watched))
+    monkeypatch.setattr(products, "TORCH_PRODUCTS", TORCH_PRODUCTS._replace(forward=watched))
+    monkeypatch.setattr(products, "ONEDNN_PRODUCTS", ONEDNN_PRODUCTS._replace(forward=watched))
     mlp, x = torchnn.MLP([128, 128, 1]), torch.randn(1024, 128)
     with monkeypatch.context() as patch:
         patch.setattr(torch.backends.mkldnn, "enabled", False)

@@ -7,11 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from torchnn._torch import own_parameters
-from torchnn.modules.activation import ReLU, Sigmoid, Step, Tanh
-from torchnn.modules.dense import Dense, DenseActivation, DenseSigmoid
-from torchnn.modules.joined import Joined, JoinedDense
-from torchnn.modules.mlp import MLP
-from torchnn.modules.untouched import is_untouched
+from torchnn.modules.activation import Joined, ReLU, Sigmoid, Step, Tanh
+from torchnn.modules.dense import Dense, DenseActivation, DenseSigmoid, JoinedDense
+from torchnn.modules.mlp import MLP, is_unmodified
 
 ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.Sigmoid: "sigmoid",
@@ -107,7 +105,7 @@ def modules_in_order(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn
 
 
 def check_untouched(module: nn.Module, path: str) -> None:
-    if not is_untouched(module):
+    if not is_unmodified(module):
         raise ValueError(f"{described(path, module)} has hooks or its own forward: explain needs a plain layer.")
 
 

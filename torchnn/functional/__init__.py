@@ -1,7 +1,7 @@
-"""The one door to the hand-derived operations: argument order, defaults, dtypes, shapes and errors of torch's twins.
+"""The hand-derived operations, with the argument order, defaults, dtypes, shapes and errors of torch's equivalents.
 
-Every function here checks its arguments, casts them for autocast, and applies the Function of `torchnn.ops` that
-carries the derived backward. Nothing else in torchnn calls `.apply`.
+Every function here checks its arguments, casts them for autocast, and applies the Function of `torchnn.ops` that has
+the derived backward. Nothing else in torchnn calls `.apply`.
 """
 
 from torchnn.functional.layers import dense, dense_activation, relu, sigmoid, step, tanh

@@ -1,4 +1,4 @@
-"""What every door does to its arguments: check, cast for autocast, apply the Function or its traceable twin."""
+"""What every function does with its arguments: check, cast for autocast, and apply the right Function."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -12,39 +12,40 @@ from torch.overrides import handle_torch_function, has_torch_function
 from torchnn._torch import autocast_is_on, forward_mode_is_nested, transforms_are_active
 from torchnn.ops.activation import ACTIVATIONS
 
-Given = ParamSpec("Given")
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 ACTIVATION_NAMES = tuple(ACTIVATIONS)
 REDUCTIONS = ("none", "mean", "sum")
 
 
-def overridable(door: Callable[Given, Result]) -> Callable[Given, Result]:
-    """Let arguments with a `__torch_function__` of their own answer for a door, as torch's functions do.
+def overridable(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Let arguments that define `__torch_function__` override a function, as they override torch's own.
 
-    That is how `torch.fx` traces a call and how tensor subclasses follow it.
+    `torch.fx` traces a call this way, and tensor subclasses depend on it.
     """
 
-    @functools.wraps(door)
-    def answered(*args: Given.args, **kwargs: Given.kwargs) -> Result:
-        given = (*args, *kwargs.values())
-        if has_torch_function(given):
-            return handle_torch_function(answered, given, *args, **kwargs)
-        return door(*args, **kwargs)
+    @functools.wraps(function)
+    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        values = (*args, *kwargs.values())
+        if has_torch_function(values):
+            return handle_torch_function(wrapper, values, *args, **kwargs)
+        return function(*args, **kwargs)
 
-    return answered
+    return wrapper
 
 
 def apply(function: type[Function], traceable: type[Function], *args: Any) -> Tensor:
-    """`function.apply(*args)`, or its twin's while `torch.compile` or `torch.export` traces.
+    """Return `function.apply(*args)`, or `traceable.apply(*args)` while `torch.compile` or `torch.export` traces.
 
-    Forward mode inside forward mode is left to torch: it drops the outer tangent of every Function's `jvp`.
+    In forward mode inside forward mode, torch drops the outer tangent of every Function's `jvp`. There the call is the
+    plain formula, which torch differentiates.
     """
     chosen: Any = function
     if torch.compiler.is_compiling():
         chosen = traceable
-        # Inside a traced torch.func.grad, torch 2.13 says of an input that no operation made that it needs no gradient,
-        # once another input is the result of a Function: its gradient would come out as zero.
+        # Inside a traced torch.func.grad, torch 2.13 sets needs_input_grad to False for an input that no operation made
+        # if another input is the result of a Function. The gradient would be zero, so every input becomes a view.
         args = tuple(t.view_as(t) if isinstance(t, Tensor) else t for t in args)
     elif transforms_are_active() and forward_mode_is_nested():
         plain: Tensor = chosen.forward(*args)
@@ -54,7 +55,7 @@ def apply(function: type[Function], traceable: type[Function], *args: Any) -> Te
 
 
 def plain_apply(function: type[Function]) -> Callable[..., Any]:
-    """`function.apply` for calls that no transform sees, without the slow binding of arguments to names."""
+    """Return `function.apply` for calls outside transforms, without the slow binding of arguments to names."""
     unbound: Any = super(Function, function)
     return unbound.apply  # type: ignore[no-any-return]
 
@@ -63,7 +64,7 @@ def plain_apply(function: type[Function]) -> Callable[..., Any]:
 
 
 def lower_precision(*tensors: Any) -> tuple[Any, ...]:
-    """Cast as autocast casts for a product: floats to its lower precision, except float64."""
+    """Cast as autocast does for a product: floats except float64 to its lower precision."""
     device = tensors[0].device.type
     if not autocast_is_on(device):
         return tensors
@@ -71,7 +72,7 @@ def lower_precision(*tensors: Any) -> tuple[Any, ...]:
 
 
 def float32_precision(*tensors: Any) -> tuple[Any, ...]:
-    """Cast as autocast casts for a loss: lower precisions to float32."""
+    """Cast as autocast does for a loss: lower precisions to float32."""
     return tuple(_cast(t, torch.float32) for t in tensors) if autocast_is_on(tensors[0].device.type) else tensors
 
 
@@ -79,7 +80,7 @@ def _cast(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return t if t is None or not t.is_floating_point() or t.dtype == torch.float64 else t.to(dtype)
 
 
-# --- argument checks: shapes and dtypes only, which no device has to be asked for ------------------------------------
+# --- argument checks: only shapes and dtypes, which need no synchronisation with a device ----------------------------
 
 
 def check_activation(name: str, argument: str = "activation") -> None:
@@ -119,7 +120,7 @@ def checked_dense(
     return input, weight, bias
 
 
-def check_loss(name: str, input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> None:
+def check_loss_arguments(name: str, input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> None:
     check_tensor(name, "input", input)
     check_tensor(name, "target", target)
     if reduction not in REDUCTIONS:
@@ -128,13 +129,13 @@ def check_loss(name: str, input: Tensor, target: Tensor, weight: Tensor | None, 
 
 
 def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
-    """Whether a tensor of `shape` broadcasts to the shape `to` itself."""
+    """Return whether a tensor of `shape` broadcasts to exactly the shape `to`."""
     pairs = zip(shape[::-1], to[::-1], strict=False)
-    return len(shape) <= len(to) and all(a == 1 or a == b for a, b in pairs)  # `in` fails on sizes that are traced
+    return len(shape) <= len(to) and all(a == 1 or a == b for a, b in pairs)  # `in` fails on traced sizes
 
 
 def check_constant(name: str, argument: str, value: Tensor | None, input: Tensor) -> None:
-    """A weight broadcasts to the elements of the loss and takes no gradient."""
+    """Raise RuntimeError unless a weight is a constant that broadcasts to the elements of the loss."""
     if value is None:
         return
     check_tensor(name, argument, value)
@@ -144,7 +145,7 @@ def check_constant(name: str, argument: str, value: Tensor | None, input: Tensor
             "This input cannot have requires_grad True: pass its detach()."
         )
     if value.is_complex() and not input.is_complex():
-        raise RuntimeError(f"{argument} is {value.dtype}, which can't be cast to a real loss: pass real numbers.")
+        raise RuntimeError(f"{argument} is {value.dtype}, which cannot be cast to a real loss: pass real numbers.")
     if not broadcasts(value.shape, input.shape):
         raise RuntimeError(
             f"{argument} of shape {tuple(value.shape)} does not broadcast to the elements of shape "

@@ -1,9 +1,9 @@
-"""The whole-network pass among processes that exchange gradients: the last layers' leave before the first layers' come.
+"""The whole-network pass in stages, so that processes can exchange gradients during the backward.
 
-`DistributedDataParallel` sends a bucket of gradients as soon as the backward has given all of them, while the backward
-goes on. A single node for the whole network gives all its gradients at once, and nothing is left to go on with.
-A batch of one block, where the exchange takes the largest share of a step, therefore goes through a chain of nodes,
-each for a few layers. Of more blocks only the last could be released so; measured, that costs what it gains.
+`DistributedDataParallel` sends a bucket of gradients as soon as the backward has computed them, while the backward
+continues. A single node for the whole network returns all its gradients at once, so nothing could overlap. A batch of
+one block, for which the exchange takes the largest part of a step, therefore goes through a chain of nodes, each for a
+few layers. With more blocks, only the gradients of the last one could be sent early; measured, that gains nothing.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from torch import Tensor, distributed
 
 from torchnn.functional._whole_network import is_plain_eager, rows_of_a_block, whole_network
 
-# DistributedDataParallel sends its first bucket when it holds so much: a smaller stage would have to wait.
-BYTES_OF_A_STAGE = 2**20
+# The size of the first bucket of DistributedDataParallel: the gradients of a smaller stage would not be sent earlier.
+STAGE_BYTES = 2**20
 
 
 def exchanges_gradients() -> bool:
-    """Whether this process is one of several, and no compiler asks."""
+    """Return whether this process is one of several, and no compiler traces."""
     if torch.compiler.is_compiling():
         return False
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
@@ -37,7 +37,7 @@ def in_stages(
     reduction: str = "mean",
     block_rows: int | None = None,
 ) -> tuple[Any, Tensor] | None:
-    """Loss and output as `whole_network` gives them; None where stages are not for this call."""
+    """Return what `whole_network` returns, or None if stages are of no use for this call."""
     if not (torch.is_grad_enabled() and is_plain_eager()):
         return None
     if not all(isinstance(t, Tensor) and t.dim() == 2 for t in (input, *weights)):
@@ -51,24 +51,24 @@ def in_stages(
         return None
     a = input
     for stage in stages:
-        through = whole_network(a, weights[stage], biases[stage], activations[stage], block_rows=block_rows)
-        if through is None:
+        results = whole_network(a, weights[stage], biases[stage], activations[stage], block_rows=block_rows)
+        if results is None:
             return None
-        a = through[1]
-    how = target, loss, weight, pos_weight, reduction, block_rows
-    return whole_network(a, weights[last], biases[last], activations[last], *how)
+        a = results[1]
+    options = target, loss, weight, pos_weight, reduction, block_rows
+    return whole_network(a, weights[last], biases[last], activations[last], *options)
 
 
 def stages_of(num_bytes: Sequence[int]) -> list[slice]:
-    """Consecutive layers, the first ones first: every stage but the first has `BYTES_OF_A_STAGE` of weights or more.
+    """Return consecutive layers in order: every stage but the first has at least `STAGE_BYTES` of weights.
 
     >>> stages_of([8, 2**20, 2**22, 16])
     [slice(0, 1, None), slice(1, 2, None), slice(2, 4, None)]
     """
-    stages, end, held = [], len(num_bytes), 0
+    stages, end, total = [], len(num_bytes), 0
     for layer in range(len(num_bytes) - 1, -1, -1):
-        held += num_bytes[layer]
-        if held >= BYTES_OF_A_STAGE or layer == 0:
+        total += num_bytes[layer]
+        if total >= STAGE_BYTES or layer == 0:
             stages.append(slice(layer, end))
-            end, held = layer, 0
+            end, total = layer, 0
     return stages[::-1]

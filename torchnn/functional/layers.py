@@ -17,16 +17,16 @@ from torchnn.ops import dense_activation as _dense_activation
 
 @overridable
 def dense(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Weighted sums of a layer, z = x Wᵀ + b; twin of `torch.nn.functional.linear`.
+    """Weighted sums of a layer, z = x Wᵀ + b; equivalent to `torch.nn.functional.linear`.
 
     Args:
         input: x, shape (*, in_features); one example may be (in_features,).
         weight: W, shape (out_features, in_features); row i holds the weights into neuron i. Shape (in_features,)
-            stands for one neuron whose dimension is dropped from the result.
+            means one neuron, whose dimension is dropped from the result.
         bias: b, shape (out_features,), or (1,) or () for one number shared by all neurons.
 
     Returns:
-        z, shape (*, out_features). Under autocast in its lower precision.
+        z, shape (*, out_features); under autocast in its lower precision.
 
     Raises:
         RuntimeError: shapes, dtypes or devices do not fit together.
@@ -43,7 +43,7 @@ def dense(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @overridable
 def dense_activation(input: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "sigmoid") -> Tensor:
-    """A layer in one node of the graph, a = g(x Wᵀ + b); twin of `g(torch.nn.functional.linear(…))`.
+    """A layer in one node of the graph, a = g(x Wᵀ + b); equivalent to `g(torch.nn.functional.linear(…))`.
 
     Args:
         input: x, shape (*, in_features).
@@ -64,16 +64,16 @@ def dense_activation(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
     """
     check_activation(activation)
     input, weight, bias = lower_precision(*checked_dense("dense_activation", input, weight, bias))
-    twins = _dense_activation.DenseActivationFunction, _dense_activation.TraceableDenseActivationFunction
+    functions = _dense_activation.DenseActivationFunction, _dense_activation.TraceableDenseActivationFunction
     if weight.dim() == 1:
-        return apply(*twins, input, weight[None], None, activation).squeeze(-1)
-    return apply(*twins, input, weight, bias, activation)
+        return apply(*functions, input, weight[None], None, activation).squeeze(-1)
+    return apply(*functions, input, weight, bias, activation)
 
 
 def activate(z: Tensor, activation: str) -> Tensor:
-    """a = g(z) for an activation by name."""
-    doors = {"identity": _identity, "sigmoid": sigmoid, "tanh": tanh, "relu": relu, "step": step}
-    return doors[activation](z)
+    """Return a = g(z) for the name of an activation."""
+    functions = {"identity": _identity, "sigmoid": sigmoid, "tanh": tanh, "relu": relu, "step": step}
+    return functions[activation](z)
 
 
 def _identity(z: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def _identity(z: Tensor) -> Tensor:
 
 @overridable
 def sigmoid(input: Tensor) -> Tensor:
-    """Sigmoid, element by element; twin of `torch.sigmoid`, any shape.
+    """Sigmoid, element by element; equivalent to `torch.sigmoid`, any shape.
 
     >>> import torch
     >>> sigmoid(torch.tensor([0.0, 2.0]))
@@ -94,7 +94,7 @@ def sigmoid(input: Tensor) -> Tensor:
 
 @overridable
 def tanh(input: Tensor) -> Tensor:
-    """Hyperbolic tangent, element by element; twin of `torch.tanh`, any shape.
+    """Hyperbolic tangent, element by element; equivalent to `torch.tanh`, any shape.
 
     >>> import torch
     >>> tanh(torch.tensor([0.0, 1.0]))
@@ -106,7 +106,7 @@ def tanh(input: Tensor) -> Tensor:
 
 @overridable
 def relu(input: Tensor) -> Tensor:
-    """max(z, 0), element by element; twin of `torch.relu`, any shape. Its derivative at 0 is 0.
+    """max(z, 0), element by element; equivalent to `torch.relu`, any shape. Its derivative at 0 is 0.
 
     >>> import torch
     >>> relu(torch.tensor([-1.0, 2.0]))
@@ -118,7 +118,7 @@ def relu(input: Tensor) -> Tensor:
 
 @overridable
 def step(input: Tensor, threshold: float = 0.0) -> Tensor:
-    """1 where `input` is above `threshold`, else 0, in the input's dtype; its derivative is 0 everywhere.
+    """1 where `input` is above `threshold`, else 0, in the dtype of the input; its derivative is 0 everywhere.
 
     >>> import torch
     >>> step(torch.tensor([-1.0, 0.0, 2.0]))

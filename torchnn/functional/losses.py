@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from torchnn.functional._arguments import apply, check_constant, check_loss, float32_precision, overridable
+from torchnn.functional._arguments import apply, check_constant, check_loss_arguments, float32_precision, overridable
 from torchnn.ops import loss as _loss
 
 
@@ -25,10 +25,10 @@ BOOLEAN_SUBTRACTION = _error_of(lambda: torch.tensor(True) - torch.tensor(True))
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
-    """Binary cross-entropy of probabilities; twin of `torch.nn.functional.binary_cross_entropy`.
+    """Binary cross-entropy of probabilities; equivalent to `torch.nn.functional.binary_cross_entropy`.
 
-    Where the probability is a sigmoid, `binary_cross_entropy_with_logits` and `mlp_loss` are exact in both tails and
-    this is not: it can only see a probability that has already been rounded.
+    If the probability is a sigmoid, use `binary_cross_entropy_with_logits` or `mlp_loss`: they are exact in both tails.
+    This function is not, because the probability that it gets is already rounded.
 
     Args:
         input: probabilities a in [0, 1], any shape.
@@ -48,7 +48,7 @@ def binary_cross_entropy(
     tensor(0.6931)
     """
     name = "binary_cross_entropy"
-    check_loss(name, input, target, weight, reduction)
+    check_loss_arguments(name, input, target, weight, reduction)
     if input.shape != target.shape:
         raise ValueError(
             f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated: "
@@ -66,19 +66,19 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """Binary cross-entropy from logits; twin of `torch.nn.functional.binary_cross_entropy_with_logits`.
+    """Binary cross-entropy from logits; equivalent to `torch.nn.functional.binary_cross_entropy_with_logits`.
 
     Loss and gradient keep their relative accuracy in both tails, in every dtype, down to the smallest number.
 
     Args:
         input: logits z, any shape.
-        target: y in [0, 1], shape of `input`; soft labels are allowed and get a gradient too. Not checked.
+        target: y in [0, 1], shape of `input`; soft labels are allowed and get a gradient too. The range is not checked.
         weight: multiplies the loss of each element; broadcasts to `input`; not differentiable.
         reduction: "mean" over elements, "sum", or "none".
         pos_weight: p, multiplies the loss of positives; broadcasts to `input`; not differentiable.
 
     Returns:
-        The loss, a scalar, or of the shape of `input` for "none"; dtype of `target`, as torch.
+        The loss, a scalar, or of the shape of `input` for "none"; its dtype is that of `target`, as in torch.
 
     Raises:
         ValueError: shapes differ, or `reduction` is not one of the three.
@@ -89,7 +89,7 @@ def binary_cross_entropy_with_logits(
     tensor(0.6931)
     """
     name = "binary_cross_entropy_with_logits"
-    check_loss(name, input, target, weight, reduction)
+    check_loss_arguments(name, input, target, weight, reduction)
     check_constant(name, "pos_weight", pos_weight, input)
     if input.shape != target.shape:
         raise ValueError(
@@ -112,11 +112,11 @@ def binary_cross_entropy_with_logits(
 
 @overridable
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
-    """Squared error (a − y)²; twin of `torch.nn.functional.mse_loss`.
+    """Squared error (a − y)²; equivalent to `torch.nn.functional.mse_loss`.
 
     Args:
         input: a, any shape.
-        target: y, shape of `input`; another shape is broadcast, with torch's warning.
+        target: y, shape of `input`; another shape is broadcast, with a warning from torch.
         reduction: "mean" over elements, "sum", or "none".
 
     Returns:
@@ -130,7 +130,7 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
     >>> mse_loss(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
     tensor(2.)
     """
-    check_loss("mse_loss", input, target, None, reduction)
+    check_loss_arguments("mse_loss", input, target, None, reduction)
     if input.shape != target.shape:
         torch.nn.functional.mse_loss(input.detach(), target.detach())  # torch's own warning or error
         input, target = torch.broadcast_tensors(input, target)
@@ -146,11 +146,12 @@ def loss_of_output(
     pos_weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """The loss called `loss` ("binary_cross_entropy" or "mse") of a network's output, with what the twins lack.
+    """Return the loss of a network's output by name, "binary_cross_entropy" or "mse".
 
-    That is `pos_weight` on probabilities and `weight` on squared errors; arguments and errors otherwise as theirs.
+    In addition to `binary_cross_entropy` and `mse_loss` it takes `pos_weight` for probabilities and `weight` for
+    squared errors.
     """
-    check_loss(loss, output, target, weight, reduction)
+    check_loss_arguments(loss, output, target, weight, reduction)
     check_constant(loss, "pos_weight", pos_weight, output)
     if output.shape != target.shape:
         raise ValueError(f"Target size ({target.shape}) must be the same as output size ({output.shape}).")
@@ -162,8 +163,8 @@ def loss_of_output(
 def _mse_loss(a: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
     if not torch.promote_types(a.dtype, target.dtype).is_floating_point:
         raise NotImplementedError(f'"mse_loss" not implemented for {a.dtype}: pass float tensors.')
-    twins = _loss.MSELossFunction, _loss.TraceableMSELossFunction
-    return apply(*twins, *float32_precision(a, target, weight), reduction)
+    functions = _loss.MSELossFunction, _loss.TraceableMSELossFunction
+    return apply(*functions, *float32_precision(a, target, weight), reduction)
 
 
 def _binary_cross_entropy(
@@ -176,5 +177,5 @@ def _binary_cross_entropy(
         )
     if not a.is_floating_point():
         raise NotImplementedError(f'"binary_cross_entropy" not implemented for {a.dtype}: pass probabilities as float.')
-    twins = _loss.BinaryCrossEntropyFunction, _loss.TraceableBinaryCrossEntropyFunction
-    return apply(*twins, a, target, weight, pos_weight, reduction)
+    functions = _loss.BinaryCrossEntropyFunction, _loss.TraceableBinaryCrossEntropyFunction
+    return apply(*functions, a, target, weight, pos_weight, reduction)

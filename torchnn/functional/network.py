@@ -1,4 +1,4 @@
-"""A whole network: its output, and its loss by the cancelled path."""
+"""A whole network: its output, and its loss, computed from the logits where that is exact."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from torchnn.functional._stages import exchanges_gradients, in_stages
 from torchnn.functional._whole_network import whole_network
 from torchnn.functional.layers import activate, dense, dense_activation
 from torchnn.functional.losses import binary_cross_entropy_with_logits, loss_of_output
-from torchnn.ops.network.loss import LOSSES, cancels
+from torchnn.ops.network.loss import LOSS_FORMULAS, cancels
 
-LOSS_NAMES = tuple(LOSSES)
+LOSS_NAMES = tuple(LOSS_FORMULAS)
 
 
 def mlp(
@@ -20,7 +20,7 @@ def mlp(
     biases: Sequence[Tensor | None] | None,
     activations: str | Sequence[str] = "sigmoid",
 ) -> Tensor:
-    """A whole network, a[l] = g[l](a[l−1] W[l]ᵀ + b[l]) for l = 1 … L; twin of the `nn.Sequential` of its layers.
+    """A whole network, a[l] = g[l](a[l−1] W[l]ᵀ + b[l]) for l = 1 … L, like an `nn.Sequential`.
 
     Args:
         input: x = a[0], shape (*, n[0]).
@@ -28,15 +28,15 @@ def mlp(
         biases: b[1] … b[L], each (n[l],), (1,), () or None; None for no bias anywhere.
         activations: g[1] … g[L] by name, or one name for all layers.
 
-    The whole network is one node of the graph. Up to 48 MiB of activations are kept for the backward; where there are
-    more, nothing is kept but input, parameters and output, and the backward takes the rows forward once more, block by
-    block: memory does not grow with the rows.
+    The whole network is one node of the graph. Up to 48 MiB of activations are saved for the backward. If there are
+    more, only input, parameters and output are saved, and the backward computes the activations again, block by block,
+    so that memory does not grow with the number of rows.
 
     Returns:
         a[L], shape (*, n[L]).
 
     Raises:
-        ValueError: not one bias and one activation per weight, or an unknown activation.
+        ValueError: the numbers of weights, biases and activations differ, or an activation is unknown.
         RuntimeError: shapes, dtypes or devices do not fit together.
 
     >>> import torch
@@ -44,9 +44,9 @@ def mlp(
     tensor([[0.8176]])
     """
     network = _network(weights, biases, activations)
-    at_once = whole_network(input, *network)
-    if at_once is not None:
-        return at_once[1]
+    results = whole_network(input, *network)
+    if results is not None:
+        return results[1]
     a = input
     for weight, bias, activation in zip(*network, strict=True):
         a = dense_activation(a, weight, bias, activation)
@@ -65,17 +65,17 @@ def mlp_loss(
     reduction: str = "mean",
     block_rows: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Loss and output of a whole network, taken together with their gradients in blocks of rows.
+    """Return the loss and output of a whole network, computed together with their gradients in blocks of rows.
 
-    Beside input, output, parameters and their gradients it needs the memory of one block, however many rows there are;
-    only gradients that are to be differentiated again, or many at once, need that of all rows. Do not change the output
-    in place before the backward.
-    Calls that are traced or transformed (`torch.compile`, `torch.func`, forward mode), tensor subclasses, complex
-    numbers, no rows and targets that require a gradient go layer by layer instead, with the same answer.
+    In addition to input, output, parameters and their gradients it needs the memory of one block, whatever the number
+    of rows. Only gradients that are differentiated again, or that come in batches, need the memory of all rows. Do not
+    change the output in place before the backward.
+    Traced and transformed calls (`torch.compile`, `torch.func`, forward mode), tensor subclasses, complex numbers,
+    inputs without rows and targets that require a gradient are computed layer by layer instead, with the same result.
 
-    Binary cross-entropy after a sigmoid takes the cancelled path δ[L] = a[L] − y: the loss is computed from the
-    logits, exact where a sigmoid saturates, while the output is still the probability. After any other activation the
-    output is taken as a probability.
+    Binary cross-entropy after a sigmoid uses δ[L] = a[L] − y: the loss is computed from the logits, so that it is exact
+    where the sigmoid saturates, and the output is still the probability. After any other activation the output itself
+    is used as the probability.
 
     Args:
         input: x = a[0], shape (*, n[0]).
@@ -87,14 +87,14 @@ def mlp_loss(
         weight: multiplies the loss of each element; broadcasts to `target`.
         pos_weight: multiplies the loss of positives; broadcasts to `target`; binary cross-entropy only.
         reduction: "mean" over elements (of rows and outputs), "sum", or "none".
-        block_rows: rows of a block; None for as many as keep a block's activations in half of the cache.
+        block_rows: rows of a block; None for the number whose activations fill half of the cache.
 
     Returns:
         The loss (scalar, or shape of `target` for "none") and the output a[L], shape (*, n[L]).
 
     Raises:
-        ValueError: an unknown loss, activation or reduction, a count that does not fit, a target of another shape,
-            block_rows below 1.
+        ValueError: an unknown loss, activation or reduction; different numbers of weights, biases and activations; a
+            target of another shape; block_rows below 1.
         RuntimeError: shapes, dtypes or devices do not fit together; a probability outside [0, 1].
 
     >>> import torch
@@ -105,12 +105,12 @@ def mlp_loss(
     network = _network(weights, biases, activations)
     if block_rows is not None and (isinstance(block_rows, bool) or not isinstance(block_rows, int) or block_rows < 1):
         raise ValueError(f"block_rows is {block_rows!r}: give a number of rows, 1 or more, or None.")
-    call = input, *network, target, loss, weight, pos_weight, reduction, block_rows
-    if exchanges_gradients() and (staged := in_stages(*call)) is not None:
+    arguments = input, *network, target, loss, weight, pos_weight, reduction, block_rows
+    if exchanges_gradients() and (staged := in_stages(*arguments)) is not None:
         return staged
-    at_once = whole_network(*call)
-    if at_once is not None:
-        return at_once
+    results = whole_network(*arguments)
+    if results is not None:
+        return results
     *hidden, (last_weight, last_bias, last_activation) = zip(*network, strict=True)
     a = input
     for layer_weight, bias, activation in hidden:
@@ -129,9 +129,10 @@ def loss_of_pre_activation(
     pos_weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """The loss of a network from the weighted sums z of its last layer, by the cancelled path where there is one.
+    """Return the loss of a network from the weighted sums z of its last layer.
 
-    The sigmoid's derivative cancels the denominator of binary cross-entropy, so that δ[L] = a[L] − y.
+    If the derivative of the activation cancels the denominator of the loss, so that δ[L] = a[L] − y, the loss is
+    computed from z.
     """
     check_activation(activation)
     check_loss_name(loss, pos_weight)
@@ -141,7 +142,7 @@ def loss_of_pre_activation(
 
 
 def check_loss_name(loss: str, pos_weight: Tensor | float | None) -> None:
-    """Raise ValueError unless `loss` is a name and takes the `pos_weight` it was given."""
+    """Raise ValueError unless `loss` is a known name that accepts `pos_weight`."""
     if loss not in LOSS_NAMES:
         raise ValueError(f"unknown loss {loss!r}: choose one of {', '.join(LOSS_NAMES)}.")
     if loss == "mse" and pos_weight is not None:
@@ -151,7 +152,7 @@ def check_loss_name(loss: str, pos_weight: Tensor | float | None) -> None:
 def _network(
     weights: Sequence[Tensor], biases: Sequence[Tensor | None] | None, activations: str | Sequence[str]
 ) -> tuple[Sequence[Tensor], Sequence[Tensor | None], tuple[str, ...]]:
-    """Weights, biases and activations, one each for every layer."""
+    """Return weights, biases and activations, one of each for every layer."""
     if not weights:
         raise ValueError("a network needs at least one layer: weights is empty.")
     if biases is None:

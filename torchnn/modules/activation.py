@@ -30,7 +30,7 @@ class Tanh(nn.Tanh):
 
 
 class ReLU(nn.ReLU):
-    """`torch.nn.ReLU` with a hand-derived backward; `inplace=True` writes the result into the input as torch's does.
+    """`torch.nn.ReLU` with a hand-derived backward; `inplace=True` writes the result into the input, as in torch.
 
     >>> import torch
     >>> ReLU()(torch.tensor([-1.0, 2.0]))
@@ -43,10 +43,10 @@ class ReLU(nn.ReLU):
 
 
 class Step(nn.Module):
-    """The first neurons' activation: 1 ("activated") above `threshold`, else 0; its gradient is 0.
+    """The activation of the first neurons: 1 ("activated") above `threshold`, else 0; its gradient is 0.
 
     Args:
-        threshold: what the weighted sum must exceed.
+        threshold: the value that the weighted sum must exceed.
 
     >>> import torch
     >>> Step(threshold=0.5)(torch.tensor([0.4, 0.6]))
@@ -62,3 +62,15 @@ class Step(nn.Module):
 
     def extra_repr(self) -> str:
         return f"threshold={self.threshold}"
+
+
+class Joined(nn.Module):
+    """The place of an activation that the `JoinedDense` before it computes; it returns its input."""
+
+    joined_activation: str
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
+
+    def extra_repr(self) -> str:
+        return self.joined_activation

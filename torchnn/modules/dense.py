@@ -1,4 +1,4 @@
-"""Dense layers, alone and with their activation."""
+"""Dense layers, with and without their activation."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ class Dense(nn.Linear):
         in_features: size of the last dimension of the input.
         out_features: number of neurons.
         bias: True for one number per neuron, "shared" for one number shared by all neurons, False for none.
-        device: where the parameters live.
+        device: the device of the parameters.
         dtype: dtype of the parameters.
 
     Shapes: input (*, in_features), output (*, out_features); `weight` (out_features, in_features), `bias`
@@ -55,14 +55,14 @@ class Dense(nn.Linear):
 class DenseActivation(nn.Module):
     """A layer a = g(x Wᵀ + b) in one node of the graph, which keeps x, W and a, never z.
 
-    It is no `nn.Linear`: what replaces linear layers by type would lose the activation.
+    It is not an `nn.Linear`, because code that replaces linear layers by type would lose the activation.
 
     Args:
         in_features: size of the last dimension of the input.
         out_features: number of neurons.
         activation: g, one of "identity", "sigmoid", "tanh", "relu", "step".
         bias: True for one number per neuron, "shared" for one number shared by all neurons, False for none.
-        device: where the parameters live.
+        device: the device of the parameters.
         dtype: dtype of the parameters.
 
     Shapes: input (*, in_features), output (*, out_features); `weight` (out_features, in_features), `bias`
@@ -102,7 +102,7 @@ class DenseActivation(nn.Module):
         initialise(self.weight, self.bias, self.activation, scheme)
 
     def forward(self, input: Tensor, pre_activation: bool = False) -> Tensor:
-        """a, or z if `pre_activation` is asked for: the logits of a last layer."""
+        """Return a, or z if `pre_activation`; in a last layer z are the logits."""
         if pre_activation:
             return F.dense(input, self.weight, self.bias)
         return F.dense_activation(input, self.weight, self.bias, self.activation)
@@ -130,15 +130,27 @@ class DenseSigmoid(DenseActivation):
         super().__init__(in_features, out_features, "sigmoid", bias, device, dtype)
 
 
+class JoinedDense(Dense):
+    """A `Dense` that also computes the activation behind it, in one node of the graph; `torchnn.convert` makes it."""
+
+    joined_activation: str
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dense_activation(input, self.weight, self.bias, self.joined_activation)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, activation={self.joined_activation}"
+
+
 def checked_bias(bias: Bias) -> Bias:
-    """`bias` as True, False or "shared"; another string is refused, anything else counts by its truth, as in torch."""
+    """Return `bias` as True, False or "shared"; raise ValueError for another string."""
     if isinstance(bias, str) and bias != "shared":
         raise ValueError(f"bias is {bias!r}: choose True (one per neuron), 'shared' or False.")
     return bias if bias == "shared" else bool(bias)
 
 
 def bias_kind(layer: Dense | DenseActivation) -> Bias:
-    """What a layer's parameters say: no bias, one number shared by several neurons, or one number each."""
+    """Return the kind of bias that a layer's parameters have: none, one number for all neurons, or one per neuron."""
     bias: Tensor | None = layer.bias
     if bias is None:
         return False

@@ -1,9 +1,10 @@
-"""Initial weights, by the activation that follows them.
+"""Initial weights, chosen by the activation that follows them.
 
-Sigmoid layers start uniform Xavier times 4, the rule of the Theano deep-learning tutorial for the logistic sigmoid;
-tanh, identity and step layers uniform Xavier (Glorot and Bengio, 2010); relu layers uniform He (He et al., 2015).
-Biases start at zero. On 8 sigmoid layers of 64 the ratio of the first layer's gradient to the last's is 1e-6 by torch's
-default, 2e-5 by Xavier and 7e-3 by 4 × Xavier (256 normal rows, binary cross-entropy, median of 20 seeds).
+Sigmoid layers start with uniform Xavier times 4, the rule of the Theano deep-learning tutorial for the logistic
+sigmoid. Tanh, identity and step layers start with uniform Xavier (Glorot and Bengio, 2010), relu layers with uniform He
+(He et al., 2015). Biases start at zero. In 8 sigmoid layers of 64 neurons, the ratio of the first layer's gradient to
+the last's is 1e-6 with torch's default, 2e-5 with Xavier and 7e-3 with 4 × Xavier (256 normal rows, binary
+cross-entropy, median of 20 seeds).
 """
 
 import math
@@ -22,8 +23,8 @@ def initialise(weight: torch.Tensor, bias: torch.Tensor | None, activation: str,
         weight: shape (fan_out, fan_in).
         bias: any shape, or None.
         activation: the activation of the layer.
-        scheme: "by_activation" (this module's rule), "xavier" (gain 1 for every activation), or "torch" (what
-            `torch.nn.Linear` does: uniform within ±1/√fan_in, biases too).
+        scheme: "by_activation" (the rule of this module), "xavier" (gain 1 for every activation), or "torch" (as in
+            `torch.nn.Linear`: uniform within ±1/√fan_in, biases too).
 
     Raises:
         ValueError: an unknown scheme.

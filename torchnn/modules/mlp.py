@@ -6,33 +6,32 @@ from typing import Any, TypeGuard, cast
 import torch
 from torch import Tensor, nn
 
-from torchnn._torch import children_of, forward_hooks, global_forward_hooks, has_global_hooks, own_parameters
+from torchnn._torch import children_of, forward_hooks, global_forward_hooks, has_global_hooks, has_hooks, own_parameters
 from torchnn.functional._arguments import check_activation
 from torchnn.functional.layers import activate
 from torchnn.functional.losses import loss_of_output
 from torchnn.functional.network import loss_of_pre_activation, mlp, mlp_loss
 from torchnn.modules.dense import Bias, DenseActivation
-from torchnn.modules.untouched import is_untouched
 
 
 class MLP(nn.Module):
-    """A network of dense layers, a[l] = g[l](a[l−1] W[l]ᵀ + b[l]), whose every gradient is derived by hand.
+    """A network of dense layers, a[l] = g[l](a[l−1] W[l]ᵀ + b[l]), whose gradients are all derived by hand.
 
     Args:
         sizes: n[0], n[1] … n[L]: features, neurons of each hidden layer, outputs. The input is not a layer.
-        activation: g of the hidden layers, one name for all or a list of one name per layer; a list that names all L
-            layers names the output's too.
+        activation: g of the hidden layers: one name for all, or a list with one name per layer. A list of L names
+            includes the output activation.
         output_activation: g[L].
         bias: True for one number per neuron, "shared" for one number per layer, False for none.
-        device: where the parameters live.
+        device: the device of the parameters.
         dtype: dtype of the parameters.
 
     Shapes: x (*, n[0]), output and target (*, n[L]). Parameters, in this order: `layers.0.weight` (n[1], n[0]),
     `layers.0.bias` (n[1],) or (1,), `layers.1.weight` …
 
     Raises:
-        ValueError: fewer than two sizes, a size that is no positive integer, an unknown activation, a list of the
-            wrong length, or an output activation that contradicts the list.
+        ValueError: there are fewer than two sizes, a size is not a positive integer, an activation is unknown, a list
+            has the wrong length, or `output_activation` contradicts the list.
 
     >>> network = MLP([2, 3, 1])
     >>> network(torch.zeros(4, 2)).shape
@@ -71,12 +70,12 @@ class MLP(nn.Module):
         loss: str = "binary_cross_entropy",
         return_output: bool = False,
     ) -> Any:
-        """The output a[L] without a target; with one, the loss.
+        """Return the output a[L] without a target, or the loss with one.
 
-        Binary cross-entropy after a sigmoid is computed from the logits, so that δ[L] = a[L] − y holds where the
-        sigmoid saturates too. Layers as they were made go in one pass (`torchnn.functional.mlp_loss`). If one has
-        hooks, a parametrisation or a replacement, every layer is called as a module; a last layer that was replaced or
-        has forward hooks other than those of `fully_shard` is then asked for the probability, as `network(x)` asks it.
+        Binary cross-entropy after a sigmoid is computed from the logits, so that δ[L] = a[L] − y is exact where the
+        sigmoid saturates too. Unchanged layers are computed in one pass (`torchnn.functional.mlp_loss`). If a layer has
+        hooks or a parametrisation or was replaced, every layer is called as a module. The loss is then computed from
+        the probability if the last layer was replaced or has forward hooks other than those of `fully_shard`.
 
         Args:
             x: input, shape (*, n[0]).
@@ -91,20 +90,19 @@ class MLP(nn.Module):
             a[L], shape (*, n[L]); or the loss, a scalar, or of the shape of `target` for "none"; or both.
 
         Raises:
-            ValueError: options of a loss without a target, an unknown loss or reduction, a target of another shape.
+            ValueError: there are options of a loss but no target, the loss or the reduction is unknown, or the target
+                has another shape.
             RuntimeError: shapes, dtypes or devices do not fit together; a probability outside [0, 1].
         """
         if target is None:
-            asks_for_loss = return_output or reduction != "mean" or loss != "binary_cross_entropy"
-            if asks_for_loss or weight is not None or pos_weight is not None:
+            has_loss_options = return_output or reduction != "mean" or loss != "binary_cross_entropy"
+            if has_loss_options or weight is not None or pos_weight is not None:
                 raise ValueError(
-                    "weight, pos_weight, reduction, loss and return_output belong to a loss: give a target."
+                    "weight, pos_weight, reduction, loss and return_output are options of a loss: give a target."
                 )
-        layers: Any = children_of(children_of(self)["layers"]).values()  # type: ignore[arg-type]  # `self.layers` is a search
-        if not has_global_hooks() and all(map(is_as_made, layers)):
-            parameters = [
-                own_parameters(layer) for layer in layers
-            ]  # asked directly: `layer.weight` takes twice as long
+        layers: Any = children_of(children_of(self)["layers"]).values()  # type: ignore[arg-type]  # `self.layers` is slower
+        if not has_global_hooks() and all(map(is_unchanged_layer, layers)):
+            parameters = [own_parameters(layer) for layer in layers]  # `layer.weight` takes twice as long
             network = [p["weight"] for p in parameters], [p["bias"] for p in parameters], [m.activation for m in layers]
             if target is None:
                 return mlp(x, *network)
@@ -124,40 +122,45 @@ class MLP(nn.Module):
         return (value, output) if return_output else value
 
     def loss(self, x: Tensor, target: Tensor, *args: Any, **options: Any) -> Any:
-        """`forward` with a target, by name: it runs through `__call__`, so that hooks of the network see it."""
+        """Call the network with a target, so that hooks of the network run too."""
         return self(x, target, *args, **options)
 
 
-def is_as_made(layer: nn.Module) -> bool:
-    """Whether calling a layer is its formula and nothing else: no hooks, no parametrisation, no replacement."""
+def is_unchanged_layer(layer: nn.Module) -> bool:
+    """Return whether a layer has no hooks and no parametrisation and was not replaced."""
     own = own_parameters(layer)
-    return type(layer) is DenseActivation and "weight" in own and "bias" in own and is_untouched(layer)
+    return type(layer) is DenseActivation and "weight" in own and "bias" in own and is_unmodified(layer)
+
+
+def is_unmodified(module: nn.Module) -> bool:
+    """Return whether a module has no hooks, and no `forward` except that of its class."""
+    return not has_hooks(module) and "forward" not in vars(module)
 
 
 def gives_pre_activation(layer: nn.Module) -> TypeGuard[DenseActivation]:
-    """Whether a layer's weighted sums can stand for its output: nothing else computes on the output or changes it."""
+    """Return whether the loss can be computed from a layer's weighted sums, because nothing changes its output."""
     unchanged = getattr(type(layer), "forward", None) is DenseActivation.forward and "forward" not in vars(layer)
     hooked = not all(map(only_shards, forward_hooks(layer).values())) or global_forward_hooks()
     return unchanged and not hooked
 
 
 def only_shards(hook: Callable[..., Any]) -> bool:
-    """Whether a hook is one of `fully_shard`, which gathers and frees parameters and looks at no output."""
+    """Return whether a hook is one of `fully_shard`, which gathers and frees parameters and ignores the output."""
     return type(getattr(hook, "__self__", None)).__module__.startswith("torch.distributed.fsdp.")
 
 
 def checked_sizes(sizes: Sequence[int]) -> list[int]:
-    """`sizes` as a list, if it describes a network."""
+    """Return `sizes` as a list; raise ValueError if it does not describe a network."""
     if len(sizes) < 2:
-        raise ValueError(f"sizes needs at least the number of features and of outputs, got {sizes!r}.")
+        raise ValueError(f"sizes needs at least the number of features and of outputs, but it is {sizes!r}.")
     for position, size in enumerate(sizes):
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"sizes[{position}] is {size!r}: a layer has a whole number of neurons, 1 or more.")
+            raise ValueError(f"sizes[{position}] is {size!r}: give a whole number of neurons, 1 or more.")
     return list(sizes)
 
 
 def activations_by_layer(activation: str | Sequence[str], output_activation: str, num_layers: int) -> list[str]:
-    """g[1] … g[L] by name."""
+    """Return the names g[1] … g[L]."""
     if isinstance(activation, str):
         return [activation] * (num_layers - 1) + [output_activation]
     if len(activation) == num_layers - 1:

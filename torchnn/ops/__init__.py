@@ -1,1 +1,1 @@
-"""The mathematics: one file per derived operation, each a pure forward, a pure backward and the Function of both."""
+"""The mathematics: one file per operation, with a pure forward, a pure backward, and the Function that joins them."""

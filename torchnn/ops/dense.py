@@ -1,4 +1,4 @@
-"""Dense layer z = x Wᵀ + b; rows of x are examples (derivation.md, section 2 and section 4, steps 3, 4, 6 and 7)."""
+"""Dense layer z = x Wᵀ + b; rows of x are examples (derivation, section 2; derivation, section 4)."""
 
 import math
 from typing import Any
@@ -8,9 +8,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 from torch.autograd import Function
 
-from torchnn.ops._support import autocast_off, traceable_twin
-
-Gradient = Tensor | None
+from torchnn.ops._support import OptionalTensor, autocast_off, without_jvp
 
 
 def dense_forward(
@@ -26,8 +24,8 @@ def dense_backward(
     weight: Shaped[Tensor, "n_out n_in"],
     bias_shape: torch.Size | None,
     needs: tuple[bool, ...] = (True, True, True),
-) -> tuple[Shaped[Tensor, "*rows n_in"] | None, Shaped[Tensor, "n_out n_in"] | None, Gradient]:
-    """∂𝓛/∂x = δ W̄, ∂𝓛/∂W = δᵀ x̄, ∂𝓛/∂b = Σ_rows δ; what `needs` does not ask for is None and costs nothing."""
+) -> tuple[Shaped[Tensor, "*rows n_in"] | None, Shaped[Tensor, "n_out n_in"] | None, OptionalTensor]:
+    """∂𝓛/∂x = δ W̄, ∂𝓛/∂W = δᵀ x̄, ∂𝓛/∂b = Σ_rows δ; a gradient that `needs` excludes is None and costs nothing."""
     with autocast_off(delta):
         grad_input = delta @ weight.conj() if needs[0] else None
         grad_weight = rows(delta).T @ rows(x).conj() if needs[1] else None
@@ -40,7 +38,7 @@ def dense_jvp(
     weight: Shaped[Tensor, "n_out n_in"],
     dx: Shaped[Tensor, "*rows n_in"] | None,
     dweight: Shaped[Tensor, "n_out n_in"] | None,
-    dbias: Gradient,
+    dbias: OptionalTensor,
 ) -> Shaped[Tensor, "*rows n_out"]:
     """dz = dx Wᵀ + x dWᵀ + db; a tangent that is None is zero."""
     dz = x.new_zeros((*x.shape[:-1], weight.shape[0]))
@@ -54,12 +52,12 @@ def dense_jvp(
 
 
 def rows(t: Tensor) -> Tensor:
-    """(*, features) seen as (rows, features); one example (features,) is one row."""
+    """View (*, features) as (rows, features); one example (features,) is one row."""
     return t if t.dim() == 2 else t.reshape(math.prod(t.shape[:-1]), t.shape[-1])
 
 
 def sum_to(delta: Tensor, shape: torch.Size) -> Tensor:
-    """Sum `delta` over rows, and over neurons too where one number of `shape` was shared by all of them."""
+    """Sum `delta` over rows, and over neurons too if all of them share one number."""
     return (delta if delta.dim() >= len(shape) else rows(delta)).sum_to_size(shape)
 
 
@@ -67,11 +65,11 @@ class DenseFunction(Function):
     """Dense layer.
 
     Forward:   z = x Wᵀ + b
-    Backward:  ∂𝓛/∂x = δ W̄,  ∂𝓛/∂W = δᵀ x̄ summed over rows,  ∂𝓛/∂b = Σ_rows δ  (a bar conjugates a complex number)
+    Backward:  ∂𝓛/∂x = δ W̄,  ∂𝓛/∂W = δᵀ x̄ summed over rows,  ∂𝓛/∂b = Σ_rows δ  (a bar is the complex conjugate)
     Saved:     x, W
     Shapes:    x (*, n_in), W (n_out, n_in), b (n_out,), (1,) or (); z (*, n_out)
     Raises:    what `torch.nn.functional.linear` raises; `functional.dense` adds what to change
-    Reference: derivation.md, section 4, steps 3, 4, 6 and 7; Rumelhart, Hinton and Williams, 1986
+    Reference: derivation, section 4, steps 3, 4, 6 and 7; Rumelhart, Hinton and Williams, 1986
     """
 
     generate_vmap_rule = True
@@ -93,9 +91,9 @@ class DenseFunction(Function):
         return dense_backward(grad_output, x, weight, ctx.bias_shape, ctx.needs_input_grad)
 
     @staticmethod
-    def jvp(ctx: Any, dx: Gradient, dweight: Gradient, dbias: Gradient) -> Tensor:
+    def jvp(ctx: Any, dx: OptionalTensor, dweight: OptionalTensor, dbias: OptionalTensor) -> Tensor:
         x, weight = ctx.saved_tensors
         return dense_jvp(x, weight, dx, dweight, dbias)
 
 
-TraceableDenseFunction = traceable_twin(DenseFunction)
+TraceableDenseFunction = without_jvp(DenseFunction)

@@ -1,4 +1,4 @@
-"""A dense layer and its activation in one node; both derivations are called, none is written again."""
+"""A dense layer and its activation in one node of the graph; it calls the formulas of both."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from jaxtyping import Shaped
 from torch import Tensor
 from torch.autograd import Function
 
-from torchnn.ops._support import traceable_twin
+from torchnn.ops._support import OptionalTensor, without_jvp
 from torchnn.ops.activation import ACTIVATIONS
-from torchnn.ops.dense import Gradient, dense_backward, dense_forward, dense_jvp
+from torchnn.ops.dense import dense_backward, dense_forward, dense_jvp
 
 
 def dense_activation_forward(
@@ -27,7 +27,7 @@ def dense_activation_backward(
     output: Shaped[Tensor, "*rows n_out"] | None,
     activation: str,
     needs: tuple[bool, ...] = (True, True, True),
-) -> tuple[Shaped[Tensor, "*rows n_in"] | None, Shaped[Tensor, "n_out n_in"] | None, Gradient]:
+) -> tuple[Shaped[Tensor, "*rows n_in"] | None, Shaped[Tensor, "n_out n_in"] | None, OptionalTensor]:
     """δ = ∂𝓛/∂a ⊙ g'(z), then the dense layer's backward with that δ."""
     delta = ACTIVATIONS[activation].backward(grad_output, output)
     return dense_backward(delta, x, weight, bias_shape, needs)
@@ -38,10 +38,10 @@ class DenseActivationFunction(Function):
 
     Forward:   a = g(z),  z = x Wᵀ + b
     Backward:  δ = ∂𝓛/∂a ⊙ conj(g'(z));  ∂𝓛/∂x = δ W̄,  ∂𝓛/∂W = δᵀ x̄,  ∂𝓛/∂b = Σ_rows δ
-    Saved:     x, W and, where g' depends on it, a; never z
+    Saved:     x, W, and a if g' depends on it; never z
     Shapes:    x (*, n_in), W (n_out, n_in), b (n_out,), (1,) or (); a (*, n_out)
-    Raises:    as dense and the activation
-    Reference: derivation.md, section 4, step 6, and section 5
+    Raises:    what the dense layer and the activation raise
+    Reference: derivation, section 4, step 6; derivation, section 5
     """
 
     generate_vmap_rule = True
@@ -54,9 +54,9 @@ class DenseActivationFunction(Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, weight, bias, ctx.activation = inputs
         ctx.bias_shape = None if bias is None else bias.shape
-        kept = output if ACTIVATIONS[ctx.activation].needs_output else None
-        ctx.save_for_backward(x, weight, kept)
-        ctx.save_for_forward(x, weight, kept)
+        saved_output = output if ACTIVATIONS[ctx.activation].needs_output else None
+        ctx.save_for_backward(x, weight, saved_output)
+        ctx.save_for_forward(x, weight, saved_output)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
@@ -65,9 +65,9 @@ class DenseActivationFunction(Function):
         return *dense_activation_backward(grad_output, x, weight, ctx.bias_shape, output, ctx.activation, needs), None
 
     @staticmethod
-    def jvp(ctx: Any, dx: Gradient, dweight: Gradient, dbias: Gradient, activation: None) -> Tensor:
+    def jvp(ctx: Any, dx: OptionalTensor, dweight: OptionalTensor, dbias: OptionalTensor, activation: None) -> Tensor:
         x, weight, output = ctx.saved_tensors
         return ACTIVATIONS[ctx.activation].jvp(dense_jvp(x, weight, dx, dweight, dbias), output)
 
 
-TraceableDenseActivationFunction = traceable_twin(DenseActivationFunction)
+TraceableDenseActivationFunction = without_jvp(DenseActivationFunction)

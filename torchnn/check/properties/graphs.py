@@ -127,7 +127,7 @@ def graph_breaks(subject: Subject, findings: Findings) -> None:
     """The compiler never gives up and returns to Python."""
     with fresh_compiler():
         for inputs in subject.cases():
-            breaks = _torch.graph_breaks(subject.call, new_leaves(inputs))
+            breaks = _torch.graph_break_reasons(subject.call, new_leaves(inputs))
             for reason in map(str, breaks):
                 if why := refusal(reason, TRACING):
                     raise NotApplicable(why)
@@ -235,7 +235,7 @@ def fake_tensors(subject: Subject, findings: Findings) -> None:
 
 def check_on_fake_cuda(subject: Subject, findings: Findings, inputs: Inputs, expected: Sequence[Tensor]) -> None:
     """Forward and backward on a CUDA device that does not exist."""
-    fakes = _torch.fake_tensors()
+    fakes = _torch.fake_tensor_mode()
     if fakes is None:
         findings.note(f"checked on the meta device only, because torch {torch.__version__} has no fake tensors")
         return

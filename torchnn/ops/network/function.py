@@ -1,12 +1,13 @@
-"""The whole network at once, in row blocks (derivation.md, section 7).
+"""The whole network at once, in row blocks (derivation, section 7).
 
-J is a sum over rows, so its gradient is a sum over blocks of rows. The activations of one block are all that exists
-of them: they stay in cache, and nothing of the size rows × width is ever allocated. There are three ways through:
+J is a sum over rows, so its gradient is a sum over blocks of rows. Only the activations of one block exist at a time:
+they stay in the cache, and no tensor of the size rows × width is ever allocated. There are three cases:
 
-- rows that fit in one block keep that block's activations for the backward;
-- more rows and a scalar loss: each block goes forward and backward at once, and the backward multiplies the sums by the
-  incoming gradient;
-- otherwise the incoming gradient differs from row to row, and the backward takes each block forward once more.
+- All rows fit into one block: its activations are saved for the backward.
+- More rows and a scalar loss: each block goes forward and backward at once. The backward of the Function multiplies the
+  summed gradients by the incoming gradient.
+- More rows otherwise: the incoming gradient differs from row to row, so the backward computes each block's forward
+  again.
 """
 
 import functools
@@ -32,13 +33,13 @@ from torchnn.ops.network.block import (
     last_forward,
 )
 from torchnn.ops.network.loss import Labels, delta_of_loss
-from torchnn.ops.network.plan import Parameters, Plan, empty_beside, workspace
+from torchnn.ops.network.plan import Parameters, Plan, new_empty, workspace
 
 
 def keeps_sums(plan: Plan, x: Tensor) -> bool:
-    """Whether many blocks are taken forward and backward at once.
+    """Return whether the forward of many blocks computes the gradients too, and saves their sums.
 
-    Not in float16: its small gradients wait for the incoming gradient, in which a `GradScaler` lifts them.
+    Not in float16, where small gradients would underflow before a `GradScaler` has scaled them.
     """
     return plan.loss is not None and plan.reduction != "none" and plan.needs_any and x.dtype != torch.float16
 
@@ -49,20 +50,20 @@ def keeps_sums(plan: Plan, x: Tensor) -> bool:
 def blocks_forward(
     plan: Plan, x: Tensor, labels: Labels, parameters: Parameters
 ) -> tuple[Tensor | None, Tensor, Gradients]:
-    """Loss, output, and the sums of the gradients of the loss if they can be had already."""
-    output, losses = empty_beside(x, x.shape[0], parameters[plan.num_layers - 1].shape[0]), []
+    """Return the loss, the output, and the sums of the gradients of the loss if the forward can compute them."""
+    output, losses = new_empty(x, x.shape[0], parameters[plan.num_layers - 1].shape[0]), []
     sums = empty_sums(plan, x, parameters, plan.needs) if keeps_sums(plan, x) else []
     scale, sums_now = plan.scale(output.numel()), bool(sums)
     blocks = in_blocks(plan, x, *labels, output, sums[0] if sums_now else None)
-    with workspace(plan, parameters, with_deltas=sums_now) as rooms:
+    with workspace(plan, parameters, with_deltas=sums_now) as buffers:
         for x_block, y, w, p, out, grad_x in zip(*blocks, strict=False):
-            hidden = hidden_forward(plan, x_block, parameters, rooms)
+            hidden = hidden_forward(plan, x_block, parameters, buffers)
             below = hidden[-1] if hidden else x_block
             _, loss, delta = last_forward(plan, below, parameters, (y, w, p), scale, out, sums_now)
             if loss is not None:
                 losses.append(loss if plan.reduction == "none" else loss.sum())
             if delta is not None:
-                block_backward(plan, delta.to(x.dtype), x_block, hidden, parameters, plan.needs, sums, rooms, grad_x)
+                block_backward(plan, delta.to(x.dtype), x_block, hidden, parameters, plan.needs, sums, buffers, grad_x)
     if not losses:
         return None, output, sums
     return torch.cat(losses) if plan.reduction == "none" else torch.stack(losses).sum().mul_(scale), output, sums
@@ -78,43 +79,43 @@ def blocks_backward(
     grad_output: Tensor | None,
     needs: Sequence[bool],
 ) -> Gradients:
-    """The gradients from each block's own incoming gradient, after taking it forward once more."""
+    """Return the gradients from each block's own incoming gradient, after computing its forward again."""
     sums, scale = empty_sums(plan, x, parameters, needs), plan.scale(output.numel())
-    of_rows = None if grad_loss is None else grad_loss.expand(output.shape)
-    blocks = in_blocks(plan, x, *labels, output, of_rows, grad_output, sums[0])
-    with workspace(plan, parameters, with_deltas=True) as rooms:
-        for x_block, y, w, p, out, of_loss, of_output, grad_x in zip(*blocks, strict=False):
-            hidden = hidden_forward(plan, x_block, parameters, rooms)
+    grad_loss = None if grad_loss is None else grad_loss.expand(output.shape)
+    blocks = in_blocks(plan, x, *labels, output, grad_loss, grad_output, sums[0])
+    with workspace(plan, parameters, with_deltas=True) as buffers:
+        for x_block, y, w, p, out, loss_block, output_block, grad_x in zip(*blocks, strict=False):
+            hidden = hidden_forward(plan, x_block, parameters, buffers)
             delta = None
-            if of_loss is not None:
+            if loss_block is not None:
                 below = hidden[-1] if hidden else x_block
                 _, _, delta = last_forward(plan, below, parameters, (y, w, p), scale)
-            delta = incoming_delta(plan, delta, of_loss, of_output, out)
-            block_backward(plan, delta, x_block, hidden, parameters, needs, sums, rooms, grad_x)
+            delta = incoming_delta(plan, delta, loss_block, output_block, out)
+            block_backward(plan, delta, x_block, hidden, parameters, needs, sums, buffers, grad_x)
     return sums
 
 
 def in_blocks(plan: Plan, *tensors: Tensor | None) -> Iterator[Any]:
-    """The blocks of rows of each tensor; None for each block where there is no tensor."""
+    """Yield the blocks of rows of each tensor; None for each block if there is no tensor."""
     return (repeat(None) if t is None else t.split(plan.block_rows) for t in tensors)
 
 
 def empty_sums(plan: Plan, x: Tensor, parameters: Parameters, needs: Sequence[bool]) -> Gradients:
-    """Room for ∂J/∂x, and zeros to add the gradients of the blocks to.
+    """Return an empty ∂J/∂x, and zeros to which the gradients of the blocks are added.
 
-    They are float32 at least; those of the biases, which are few numbers, float64 where the device has it.
+    The sums are at least float32. Those of the biases, which are few numbers, are float64 if the device has it.
     """
     wide = at_least_float32(x.dtype)
     widest = wide if x.device.type == "mps" else torch.float64
     weights = parameters[: plan.num_layers]
     zeros = functools.partial(torch.zeros, device=x.device)
-    of_weights = [zeros(w.shape, dtype=wide) if n else None for w, n in zip(weights, needs[1:], strict=False)]
+    weight_sums = [zeros(w.shape, dtype=wide) if n else None for w, n in zip(weights, needs[1:], strict=False)]
     needs_bias = needs[1 + plan.num_layers :]
-    of_biases = [zeros(w.shape[:1], dtype=widest) if n else None for w, n in zip(weights, needs_bias, strict=True)]
-    return [empty_beside(x, *x.shape) if needs[0] else None, *of_weights, *of_biases]
+    bias_sums = [zeros(w.shape[:1], dtype=widest) if n else None for w, n in zip(weights, needs_bias, strict=True)]
+    return [new_empty(x, *x.shape) if needs[0] else None, *weight_sums, *bias_sums]
 
 
-# --- the same gradients as a function that can be differentiated and batched ------------------------------------------
+# --- the same gradients in operations that can be differentiated and batched ------------------------------------------
 
 
 def network_backward(
@@ -126,7 +127,7 @@ def network_backward(
     grad_output: Tensor | None,
     needs: Sequence[bool],
 ) -> Gradients:
-    """From x and the incoming gradients through the formulas of the layers, all rows at once: for the second order."""
+    """Return the gradients by the formulas of the layers, for all rows at once, in differentiable operations."""
     weights, biases = parameters[: plan.num_layers], parameters[plan.num_layers :]
     a = [x]
     for weight, bias, activation in zip(weights, biases, plan.activations, strict=True):
@@ -142,10 +143,11 @@ def network_backward(
     grads: Gradients = [None] * len(needs)
     lowest = plan.lowest_layer(needs)
     for layer in range(plan.num_layers - 1, lowest - 1, -1):
-        of_weight, of_bias, bias = 1 + layer, 1 + plan.num_layers + layer, biases[layer]
-        wanted = layer > lowest or needs[0], needs[of_weight], needs[of_bias]
+        weight_index, bias_index, bias = 1 + layer, 1 + plan.num_layers + layer, biases[layer]
+        needed = layer > lowest or needs[0], needs[weight_index], needs[bias_index]
         bias_shape = None if bias is None else bias.shape
-        below, grads[of_weight], grads[of_bias] = dense_backward(delta, a[layer], weights[layer], bias_shape, wanted)
+        grads_of_layer = dense_backward(delta, a[layer], weights[layer], bias_shape, needed)
+        below, grads[weight_index], grads[bias_index] = grads_of_layer
         if layer > lowest and below is not None:
             delta = ACTIVATIONS[plan.activations[layer - 1]].backward(below, a[layer])
         else:
@@ -159,11 +161,11 @@ class NetworkFunction(Function):
     Forward:   z[l] = a[l−1] W[l]ᵀ + b[l],  a[l] = g[l](z[l]) for l = 1 … L;  J = reduction of 𝓛(a[L], y)
     Backward:  δ[L] = ∂J/∂z[L] (a[L] − y where σ' cancels);  ∂J/∂W[l] = δ[l]ᵀ a[l−1],  ∂J/∂b[l] = Σ_rows δ[l],
                δ[l−1] = (δ[l] W[l]) ⊙ g'[l−1](z[l−1]),  ∂J/∂x = δ[1] W[1]
-    Saved:     x, y, w, p, W, b, a[L]; of one block also a[1] … a[L−1] and δ[L], of many the gradients: outputs too,
-               which nobody differentiates
+    Saved:     x, y, w, p, W, b, a[L]; for one block also a[1] … a[L−1] and δ[L], for many the summed gradients. These
+               are outputs of the Function too, marked as not differentiable
     Shapes:    x (rows, n[0]), y, w, p and a[L] (rows, n[L]); J () or (rows, n[L])
-    Raises:    nothing; `functional` passes only what fits together
-    Reference: derivation.md, sections 4 and 7
+    Raises:    nothing, because `functional` passes only arguments that fit together
+    Reference: derivation, section 4; derivation, section 7
     """
 
     @staticmethod
@@ -213,17 +215,17 @@ class NetworkFunction(Function):
         for i, t in enumerate(parameters, 1):
             grad = grads[i]
             if grad is not None and (grad.dtype != t.dtype or grad.shape != t.shape):
-                grads[i] = like(t, grad)
+                grads[i] = in_form_of(t, grad)
         return None, grads[0], None, None, None, *grads[1:]
 
 
 def is_transformed(*incoming: Tensor | None) -> bool:
-    """Whether vmap, or a gradient of many at once, goes through the backward: it writes to no buffers then."""
+    """Return whether vmap or a batch of gradients goes through the backward, which must not write to buffers then."""
     if transforms_are_active():
         return True
     return any(g is not None and is_legacy_batched(g) for g in incoming)
 
 
-def like(t: Tensor, grad: Tensor) -> Tensor:
-    """A gradient in the shape and dtype of its input; a number shared by all neurons gets their sum."""
+def in_form_of(t: Tensor, grad: Tensor) -> Tensor:
+    """Return a gradient in the shape and dtype of its input; a number that all neurons share gets their sum."""
     return (grad if grad.shape == t.shape else grad.sum().reshape(t.shape)).to(t.dtype)

@@ -1,51 +1,52 @@
-"""The last layer of the whole-network pass: from z[L] of a block of rows to its output, loss and δ[L].
+"""The last layer of the whole-network pass: from z[L] of a block to its output, loss and δ[L].
 
-δ[L] carries the scale of the reduction, 1/m for a mean of m elements; the elements of the loss do not.
+Reference: derivation, section 5.
+
+δ[L] includes the scale of the reduction, 1/m for a mean of m elements; the elements of the loss do not.
 """
 
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Shaped
 from torch import Tensor
 
 from torchnn.ops.activation import ACTIVATIONS
 from torchnn.ops.loss import (
     LOW_PRECISION,
     Derivative,
+    apply_weight,
     at_least_float32,
     binary_cross_entropy_forward,
     binary_cross_entropy_slope,
     binary_cross_entropy_with_logits_delta,
     mse_loss_forward,
     mse_loss_slope,
-    times,
 )
+from torchnn.ops.network.products import Block
 
-# Beyond it log(1 + e^z) is z in every dtype.
+# Above this z, log(1 + e^z) equals z in every dtype.
 SOFTPLUS_IS_Z = 40.0
 
 softplus: Any = torch.nn.functional.softplus  # its stub does not know `out`
 
-Block = Shaped[Tensor, "rows n_out"]
-Labels = tuple[Any, Tensor | None, Tensor | None]  # target y, element weight w, positive-class weight p of some rows
+Labels = tuple[Any, Tensor | None, Tensor | None]  # target y, element weight w and positive-class weight p of some rows
 
 
-class Loss(NamedTuple):
-    """Elements 𝓛(a, y, p) of a loss of the output, and ∂𝓛/∂a."""
+class LossFormulas(NamedTuple):
+    """The elements 𝓛(a, y, p) of a loss of the output, and ∂𝓛/∂a."""
 
     forward: Derivative
     slope: Derivative
 
 
-LOSSES = {
-    "binary_cross_entropy": Loss(binary_cross_entropy_forward, binary_cross_entropy_slope),
-    "mse": Loss(mse_loss_forward, mse_loss_slope),
+LOSS_FORMULAS = {
+    "binary_cross_entropy": LossFormulas(binary_cross_entropy_forward, binary_cross_entropy_slope),
+    "mse": LossFormulas(mse_loss_forward, mse_loss_slope),
 }
 
 
 def cancels(activation: str, loss: str | None) -> bool:
-    """Whether σ' cancels the denominator of the loss, so that δ[L] comes from the logits."""
+    """Return whether σ' cancels the denominator of the loss, so that δ[L] is computed from the logits."""
     return activation == "sigmoid" and loss == "binary_cross_entropy"
 
 
@@ -54,8 +55,8 @@ def loss_from_logits(
 ) -> tuple[Block, Block, Block | None]:
     """a = σ(z), 𝓛 = w [ (1 − y)·softplus(z) + y·p·softplus(−z) ], δ = scale·w [ (1 − y)·σ(z) − y·p·σ(−z) ].
 
-    Both are interpolations between a negative and a positive label, in one operation each that takes the end itself
-    where y is 0 or 1: neither tail cancels. `output` is where to write a; z is written over.
+    Loss and δ interpolate between the values for a negative and a positive label. `lerp` returns the end itself for
+    y = 0 or 1, so that neither tail cancels. a is written into `output` if there is one; z is overwritten.
     """
     y, w, p = labels
     a = sigma = torch.sigmoid(z, out=output)
@@ -80,22 +81,24 @@ def loss_from_output(
 ) -> tuple[Block, Block | None]:
     """w·𝓛(a, y) and δ = scale·w·∂𝓛/∂a ⊙ g'(z)."""
     y, w, p = labels
-    prediction = _as_target(a, y)
-    elements = times(LOSSES[loss].forward(prediction, y, p).to(at_least_float32(y.dtype)), w)
+    prediction = _in_target_dtype(a, y)
+    elements = apply_weight(LOSS_FORMULAS[loss].forward(prediction, y, p).to(at_least_float32(y.dtype)), w)
     if not needs_delta:
         return elements, None
-    return elements, ACTIVATIONS[activation].backward(times(LOSSES[loss].slope(prediction, y, p), w) * scale, a)
+    return elements, ACTIVATIONS[activation].backward(
+        apply_weight(LOSS_FORMULAS[loss].slope(prediction, y, p), w) * scale, a
+    )
 
 
 def delta_of_loss(z: Block, labels: Labels, activation: str, loss: str) -> Block:
-    """δ = w·∂𝓛/∂z in operations that can be differentiated again."""
+    """δ = w·∂𝓛/∂z, in differentiable operations."""
     y, w, p = labels
     if cancels(activation, loss):
-        return times(binary_cross_entropy_with_logits_delta(z, y, p), w)
+        return apply_weight(binary_cross_entropy_with_logits_delta(z, y, p), w)
     a = ACTIVATIONS[activation].forward(z)
-    return ACTIVATIONS[activation].backward(times(LOSSES[loss].slope(_as_target(a, y), y, p), w), a)
+    return ACTIVATIONS[activation].backward(apply_weight(LOSS_FORMULAS[loss].slope(_in_target_dtype(a, y), y, p), w), a)
 
 
-def _as_target(a: Tensor, target: Tensor) -> Tensor:
-    """The output in the dtype of a target that autocast keeps wider."""
+def _in_target_dtype(a: Tensor, target: Tensor) -> Tensor:
+    """Return the output in the dtype of a target that autocast keeps in a wider one."""
     return a if a.dtype == target.dtype else a.to(at_least_float32(target.dtype))
