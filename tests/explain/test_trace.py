@@ -2,8 +2,6 @@
 
 import json
 import math
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -211,12 +209,6 @@ def test_no_difference_is_computed_across_a_kink() -> None:
     assert math.isnan(bias.relative_differences)
     assert report.agrees
     assert not report.layers[0].grad_weight.differences.isnan().any()
-
-
-def test_the_example_in_the_docs_runs() -> None:
-    docs = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", docs, flags=re.DOTALL)
-    exec(compile(example, "explain.md", "exec"), {"__name__": "docs"})
 
 
 def test_to_dict_is_valid_json() -> None:

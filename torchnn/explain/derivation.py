@@ -13,7 +13,7 @@ DEFINITIONS = {
     "relu": row(call("relu", "z"), "=", call("max", "z", ",", "0")),
     "step": row(call("step", "z"), "=", "1", "where", "z", ">", "0", ",", "else", "0"),
 }
-NAMES = {"identity": "g", "sigmoid": "σ", "tanh": "tanh", "relu": "relu", "step": "step"}
+ACTIVATION_SYMBOLS = {"identity": "g", "sigmoid": "σ", "tanh": "tanh", "relu": "relu", "step": "step"}
 LOSS = symbol("𝓛")
 SUM = Formula("Σ", "<mo>∑</mo>")
 ONE = as_formula("1")
@@ -34,7 +34,7 @@ def weighted_sum_of_rows(layer: int, has_bias: bool) -> Formula:
 
 def activation(layer: int, name: str) -> Formula:
     """a[l] = g(z[l])."""
-    return row(symbol("a", layer), "=", call(NAMES[name], symbol("z", layer)))
+    return row(symbol("a", layer), "=", call(ACTIVATION_SYMBOLS[name], symbol("z", layer)))
 
 
 def loss(name: str, layer: int, pos_weight: bool) -> Formula:
@@ -111,7 +111,9 @@ def passed_back(layer: int) -> Formula:
 
 def delta(layer: int, name: str) -> Formula:
     """δ[l] = (W[l+1]ᵀ δ[l+1]) ⊙ g'(z[l])."""
-    slope = {"sigmoid": activation_slope(layer, name)}.get(name, call(f"{NAMES[name]}′", symbol("z", layer)))
+    slope = {"sigmoid": activation_slope(layer, name)}.get(
+        name, call(f"{ACTIVATION_SYMBOLS[name]}′", symbol("z", layer))
+    )
     return row(group(passed_back(layer)), "⊙", slope)
 
 
@@ -142,7 +144,7 @@ def one_over_m(outputs: int) -> Formula:
     return Formula(f"(1/{outputs}m)", fraction("1", row(str(outputs), "m")).mathml)
 
 
-def gradient_step(letter: str, layer: int) -> Formula:
+def update_rule(letter: str, layer: int) -> Formula:
     """W ← W − η ∂J/∂W."""
     parameter = symbol(letter, layer)
     return row(parameter, "←", parameter, "−", "η", derivative("J", parameter))

@@ -47,16 +47,16 @@ def mean_loss(layers: Sequence[Layer], x: Tensor, y: Tensor, loss: str, p: Tenso
     return loss_elements(zs[-1], y, layers[-1].activation, loss, p).mean()
 
 
-def loss_slope(a: Tensor, y: Tensor, loss: str, p: Tensor | None) -> Tensor:
+def grad_output(a: Tensor, y: Tensor, loss: str, p: Tensor | None) -> Tensor:
     """∂𝓛/∂a[L]."""
     return losses.mse_loss_slope(a, y) if loss == "mse" else losses.binary_cross_entropy_slope(a, y, p)
 
 
-def last_delta(z: Tensor, a: Tensor, y: Tensor, activation: str, loss: str, p: Tensor | None) -> Tensor:
+def output_delta(z: Tensor, a: Tensor, y: Tensor, activation: str, loss: str, p: Tensor | None) -> Tensor:
     """δ[L] of each example, by the cancelled form if there is one."""
     if cancels(activation, loss):
         return losses.binary_cross_entropy_with_logits_delta(z, y, p)
-    return ACTIVATIONS[activation].backward(loss_slope(a, y, loss, p), a)
+    return ACTIVATIONS[activation].backward(grad_output(a, y, loss, p), a)
 
 
 def backward(
@@ -64,7 +64,7 @@ def backward(
 ) -> list[Gradient]:
     """∂J/∂W and ∂J/∂b of every layer. The mean over the elements of the loss is taken last."""
     gradients: list[Gradient] = []
-    delta = last_delta(zs[-1], activations[-1], y, layers[-1].activation, loss, p)
+    delta = output_delta(zs[-1], activations[-1], y, layers[-1].activation, loss, p)
     for number in range(len(layers), 0, -1):
         layer = layers[number - 1]
         bias_shape = None if layer.bias is None else layer.bias.shape

@@ -32,7 +32,7 @@ class WeightedSum:
     total: float
 
 
-def weighted_sum(left: Tensor, right: Tensor, bias: float | None, total: float, max_terms: int) -> WeightedSum:
+def _write_sum(left: Tensor, right: Tensor, bias: float | None, total: float, max_terms: int) -> WeightedSum:
     """Write out the first `max_terms` products of `left` and `right`, both (n,)."""
     return WeightedSum(
         terms=tuple(zip(left[:max_terms].tolist(), right[:max_terms].tolist(), strict=True)),
@@ -240,12 +240,12 @@ class LayerTrace:
         """z of one neuron for one example, written out as W a + b."""
         bias = None if self.bias is None else float(self.bias[neuron if self.bias.numel() > 1 else 0])
         factors = self.weight[neuron], self.a_before[example]
-        return weighted_sum(*factors, bias, float(self.z[example, neuron]), max_terms)
+        return _write_sum(*factors, bias, float(self.z[example, neuron]), max_terms)
 
     def backward_sum(self, example: int, neuron: int, max_terms: int) -> WeightedSum:
         """The error passed back to one neuron of the layer below, written out as Wᵀδ."""
         factors = self.weight[:, neuron], self.delta[example]
-        return weighted_sum(*factors, None, float(self.grad_input[example, neuron]), max_terms)
+        return _write_sum(*factors, None, float(self.grad_input[example, neuron]), max_terms)
 
     def forward_products(self, example: int) -> Tensor:
         """w·a, the value that each connection carries forward, (n[l], n[l−1])."""

@@ -16,11 +16,11 @@ from torchnn.explain.passes import (
     backward,
     descend,
     forward,
+    grad_output,
     gradient_step,
-    last_delta,
     loss_elements,
-    loss_slope,
     mean_loss,
+    output_delta,
 )
 from torchnn.explain.records import Cancellation, Comparison, DimensionCheck, Factor, LayerTrace, Trace
 from torchnn.ops import loss as losses
@@ -142,8 +142,8 @@ def trace_layer(
     has_cancellation = is_last and cancels(layer.activation, loss)
     if is_last:
         first_role, first_formula = "loss_slope", derivation.loss_slope(loss, number, p is not None)
-        first_value = loss_slope(a, y, loss, p)
-        delta = last_delta(z, a, y, layer.activation, loss, p)
+        first_value = grad_output(a, y, loss, p)
+        delta = output_delta(z, a, y, layer.activation, loss, p)
         delta_formula = derivation.last_delta(last, has_cancellation, p is not None)
     else:
         assert delta_above is not None
@@ -179,9 +179,9 @@ def trace_layer(
             derivation.DEFINITIONS[layer.activation],
         ),
         chain=derivation.chain(number, last),
-        dimension_check=None if is_last else dimension_check(number, layers),
+        dimension_check=None if is_last else check_dimensions(number, layers),
         factors=factors,
-        cancellation=cancellation(last, a, delta, y) if has_cancellation and p is None else None,
+        cancellation=compare_cancellation(last, a, delta, y) if has_cancellation and p is None else None,
         slope=g_slope,
         delta=delta,
         grad_input=_grad_input(delta, layer),
@@ -254,7 +254,7 @@ def factors_from_delta(
     return [*factors, input_slope]
 
 
-def cancellation(number: int, a: Tensor, delta: Tensor, y: Tensor) -> Cancellation:
+def compare_cancellation(number: int, a: Tensor, delta: Tensor, y: Tensor) -> Cancellation:
     """The first two factors multiplied one after the other, in two precisions, to compare with δ."""
     product, in_float32 = (
         losses.binary_cross_entropy_slope(output, y.to(output.dtype)) * slope(output, "sigmoid")
@@ -265,7 +265,7 @@ def cancellation(number: int, a: Tensor, delta: Tensor, y: Tensor) -> Cancellati
     )
 
 
-def dimension_check(number: int, layers: Sequence[Layer]) -> DimensionCheck:
+def check_dimensions(number: int, layers: Sequence[Layer]) -> DimensionCheck:
     """Check whether δ[l+1] · W[l+1] · … can be multiplied in this order: only if layer l+1 has one neuron."""
     above, n = layers[number].weight.shape
     before = layers[number - 1].weight.shape[1]

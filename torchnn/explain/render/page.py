@@ -12,7 +12,6 @@ from torchnn.explain.records import Trace
 from torchnn.explain.render import charts, drawing, numbers, words
 
 GENERATOR = "<meta name=generator content='torchnn explain'>"  # by which the command recognises its own pages
-MAX_EXAMPLES = 4
 TEMPLATES = Path(__file__).parent / "templates"
 
 environment = Environment(
@@ -45,8 +44,8 @@ environment.globals |= {
     "row": formula.row,
     "symbol": formula.symbol,
     "derivative": formula.derivative,
-    "gradient_step": derivation.gradient_step,
-    "NAMES": derivation.NAMES,
+    "update_rule": derivation.update_rule,
+    "ACTIVATION_SYMBOLS": derivation.ACTIVATION_SYMBOLS,
     "bands": charts.bands,
     "points_on_map": charts.points_on_map,
     "map_side": charts.MAP_SIDE,
@@ -88,7 +87,7 @@ def page(trace: Trace, max_width: int = 8, layer: int | None = None) -> str:
         max_width: how many neurons and columns of a wide layer are drawn and written out.
         layer: the layer whose sections are open; None for all.
     """
-    examples = range(min(trace.num_examples, MAX_EXAMPLES))
+    examples = range(min(trace.num_examples, words.MAX_EXAMPLES))
     steps = steps_of(trace)
     picture = drawing.Drawing(trace, max_width)
     curve = charts.LossCurve(trace.descent) if trace.descent else None

@@ -13,7 +13,6 @@ from torchnn.explain.records import Comparison, Factor, LayerTrace, Trace
 from torchnn.explain.render import words
 from torchnn.explain.render.numbers import bracketed, full, lines, more, relative, short, size, units
 
-MAX_EXAMPLES = 4
 FORMULA, QUIET = "bold cyan", "dim"
 
 
@@ -30,7 +29,7 @@ class Explanation:
         self.trace = trace
         self.max_width = max_width
         self.layers = [record for record in trace.layers if layer in (None, record.number)]
-        self.examples = range(min(trace.num_examples, MAX_EXAMPLES))
+        self.examples = range(min(trace.num_examples, words.MAX_EXAMPLES))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from self.head()
@@ -99,7 +98,7 @@ class Explanation:
         if layer.cancellation is not None:
             yield Padding(formula(f"These two factors cancel: {layer.cancellation.formula}"), (0, 0, 0, 2))
             for name, value in words.cancellation_rows(layer):
-                numbers = "  ".join(bracketed(row, self.max_width) for row in lines(value)[:MAX_EXAMPLES])
+                numbers = "  ".join(bracketed(row, self.max_width) for row in lines(value)[: words.MAX_EXAMPLES])
                 yield Text(f"  {name:>18}  {numbers}", style=QUIET)
         if (check := layer.dimension_check) is not None:
             yield Padding(formula(f"In the order of the chain rule: {words.naive_product(check)}"), (0, 0, 0, 2))
@@ -109,7 +108,7 @@ class Explanation:
     def numbers(self, factor: Factor) -> str:
         rows = lines(factor.value)
         per_example = factor.role in words.PER_EXAMPLE
-        limit, noun = (MAX_EXAMPLES, "examples") if per_example else (self.max_width, "rows")
+        limit, noun = (words.MAX_EXAMPLES, "examples") if per_example else (self.max_width, "rows")
         shown = [bracketed(row, self.max_width) for row in rows[:limit]]
         return "\n".join([*shown, *filter(None, [more(len(rows), limit, noun)])])
 
@@ -139,7 +138,7 @@ class Explanation:
 
     def update(self) -> Iterator[RenderableType]:
         yield Rule("One step of gradient descent", align="left")
-        yield formula(f"{words.GRADIENT_STEP}   η = {short(self.trace.lr)}")
+        yield formula(f"{words.UPDATE_RULES}   η = {short(self.trace.lr)}")
         table = plain_table("", "before", "after")
         for layer in self.layers:
             pairs = [(f"W[{layer.number}]", layer.weight, layer.new_weight)]
@@ -157,7 +156,7 @@ class Explanation:
         if not self.trace.findings:
             yield Text(words.NO_WARNINGS)
         for finding in self.trace.findings:
-            yield Text(f"! {words.KINDS[finding.kind]}: {finding.sentence}", style="yellow")
+            yield Text(f"! {words.FINDING_NAMES[finding.kind]}: {finding.sentence}", style="yellow")
 
     def not_shown(self, neurons: int) -> Iterator[Text]:
         """What the table above leaves out."""

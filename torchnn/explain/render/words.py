@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from torchnn.explain.derivation import NAMES
+from torchnn.explain.derivation import ACTIVATION_SYMBOLS
 from torchnn.explain.records import Comparison, Descent, DimensionCheck, LayerTrace, Trace, WeightedSum
 from torchnn.explain.render.numbers import factor, relative, short, size, units
 
@@ -20,16 +20,17 @@ ROLES = {
     "grad_bias": "gradient of the bias",
     "input_slope": "derivative of z by a",
 }
+MAX_EXAMPLES = 4  # examples that are written out
 PER_EXAMPLE = ("loss_slope", "activation_slope", "passed_back", "delta", "weight_slope", "bias_slope")
-BIAS = {"per neuron": "one number per neuron", "shared": "one number shared by the layer", "none": "none"}
-KINDS = {
+BIAS_NAMES = {"per neuron": "one number per neuron", "shared": "one number shared by the layer", "none": "none"}
+FINDING_NAMES = {
     "saturated": "saturated",
     "dead_relu": "dead ReLU",
     "vanishing": "vanishing gradient",
     "exploding": "exploding gradient",
     "saturated_loss": "saturated loss",
 }
-LOSSES = {"binary_cross_entropy": "binary cross-entropy", "mse": "squared error"}
+LOSS_NAMES = {"binary_cross_entropy": "binary cross-entropy", "mse": "squared error"}
 NO_WARNINGS = (
     "None: no neuron is saturated or dead, no gradient vanishes or explodes, and the loss keeps the whole error."
 )
@@ -46,7 +47,7 @@ BACKWARD_HIDDEN = (
     "The error of the layer above is passed back through the weights of that layer. Multiplied by the slope of this "
     "layer's activation, it gives δ, the error of this layer."
 )
-GRADIENT_STEP = "W ← W − η ∂J/∂W, b ← b − η ∂J/∂b"
+UPDATE_RULES = "W ← W − η ∂J/∂W, b ← b − η ∂J/∂b"
 COMPARED = (
     "By hand: the backward derived in this library. Autograd: PyTorch's own backward, on the same network built from "
     "torch operations. Central differences: (J(w + h) − J(w − h)) / 2h, which needs no derivative and is accurate to "
@@ -63,7 +64,9 @@ def network(trace: Trace) -> str:
     weighted = "" if trace.pos_weight is None else f", positive class weighted by p = {short(trace.pos_weight)}"
     sizes, examples = "-".join(map(str, trace.sizes)), counted(trace.num_examples, "example")
     about = f": {trace.about}" if trace.about else ""
-    return f"A {sizes} network (activation: {activation}; loss: {LOSSES[trace.loss]}{weighted}) on {examples}{about}"
+    return (
+        f"A {sizes} network (activation: {activation}; loss: {LOSS_NAMES[trace.loss]}{weighted}) on {examples}{about}"
+    )
 
 
 def counted(number: int, noun: str) -> str:
@@ -85,9 +88,8 @@ def forward_shapes(layer: LayerTrace) -> str:
     """The shapes in a weighted sum, and the kind of bias."""
     n, before = layer.weight.shape
     bias = "" if layer.bias is None else f" + ({size((n, 1))})"
-    return (
-        f"Shapes: ({size((n, 1))}) = ({size((n, before))}) ({size((before, 1))}){bias}. Bias: {BIAS[layer.bias_kind]}."
-    )
+    shapes = f"({size((n, 1))}) = ({size((n, before))}) ({size((before, 1))}){bias}"
+    return f"Shapes: {shapes}. Bias: {BIAS_NAMES[layer.bias_kind]}."
 
 
 def sum_of(written: WeightedSum) -> str:
@@ -108,7 +110,7 @@ def rest_of(written: WeightedSum) -> str:
 def output_of(layer: LayerTrace, example: int, neuron: int) -> str:
     """a = g(z) with its numbers."""
     z, a = float(layer.z[example, neuron]), float(layer.a[example, neuron])
-    return f"{NAMES[layer.activation]}({short(z)}) = {short(a)}"
+    return f"{ACTIVATION_SYMBOLS[layer.activation]}({short(z)}) = {short(a)}"
 
 
 def cancellation_rows(layer: LayerTrace) -> Sequence[tuple[str, Tensor]]:
