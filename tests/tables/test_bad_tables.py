@@ -212,6 +212,29 @@ def test_values_that_are_not_plain_numbers_or_times_are_refused(column: Any, sen
     assert sentence.format(path) in refusal(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "flag", "options"),
+    [
+        (with_column(lambda row: "error" if row == 9 else row * 1.5), "missing \"['error']\"", {"missing": ["error"]}),
+        (with_column(lambda row: f"{row}%"), "types.c category", {"types": {"c": "category"}, "keep": ["c"]}),
+        (with_column(lambda row: f'"{row},5"'), "decimal ,", {"decimal": ","}),
+        (
+            with_column(lambda row: "soon" if row == 9 else f"2020-01-{row % 28 + 1:02}"),
+            "missing",
+            {"missing": ["soon"]},
+        ),
+        (with_column(lambda row: "inf" if row == 9 else row * 1.5), "exclude \"['c']\"", {"exclude": ["c"]}),
+        (GOOD.encode("utf-16"), "encoding utf-16", {"encoding": "utf-16"}),
+    ],
+)
+def test_a_suggested_flag_makes_the_table_readable(
+    content: str | bytes, flag: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "t.csv", content)
+    assert f"--data.{flag}" in refusal(path)
+    assert read(path, **options).num_features >= 1
+
+
 def test_too_many_categories_are_refused_and_can_be_allowed(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", text(lines(lambda row: f"c{row % 5000},{row % 2}", "c,y", 20_000)))
     sentence = refusal(path)
