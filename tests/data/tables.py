@@ -15,7 +15,7 @@ ROWS = 400
 
 
 def mixed_columns(num_rows: int = ROWS, seed: int = 0) -> dict[str, Any]:
-    """Numbers with gaps, a category, a boolean and a time; `late` depends on the first two."""
+    """Numbers with missing values, a category, a boolean and a time; `late` depends on the first two."""
     draw = np.random.default_rng(seed)
     hours, job = draw.normal(40, 10, num_rows), draw.choice(["cook", "nurse", "smith"], num_rows)
     score = (hours - 40) / 10 + 2 * (job == "nurse") - 0.7 + draw.normal(0, 0.5, num_rows)
@@ -34,7 +34,7 @@ def mixed_data() -> TabularDataModule:
 
 
 def mixed_model(folder: Path, **options: Any) -> BinaryClassifier:
-    """Trained until it knows what `late` depends on."""
+    """A model that has learned what `late` depends on."""
     data = mixed_data()
     torch.manual_seed(0)
     model = BinaryClassifier(data.num_features, schema=data.plain_schema, **options)

@@ -24,12 +24,12 @@ def test_the_split_is_stratified_disjoint_and_repeatable() -> None:
     assert not torch.equal(data.rows["test"], other.rows["test"])
 
 
-def test_the_fractions_are_those_asked_for() -> None:
+def test_the_parts_have_the_requested_fractions() -> None:
     rows = split_by_class(torch.arange(1000) % 2, val_fraction=0.2, test_fraction=0.1, seed=0)
     assert {name: len(part) for name, part in rows.items()} == {"train": 700, "val": 200, "test": 100}
 
 
-def test_standardisation_equals_scikit_learns_and_survives_a_constant_column() -> None:
+def test_standardisation_equals_scikit_learn_and_accepts_a_constant_column() -> None:
     features = torch.randn(50, 3) * torch.tensor([1.0, 1e4, 0.0]) + torch.tensor([0.0, 1e6, 5.0])
     standardise = Preprocess(3)
     standardise.fit(features)
@@ -46,7 +46,9 @@ def ranks(num_ranks: int, num_rows: int = 30, batch_size: int = 4, seed: int | N
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 5])
 @pytest.mark.parametrize("seed", [None, 7])
 @pytest.mark.parametrize(("num_rows", "batch_size"), [(11, 4), (12, 4), (13, 4), (2, 3), (30, 30)])
-def test_ranks_share_each_step_of_one_process(num_ranks: int, seed: int | None, num_rows: int, batch_size: int) -> None:
+def test_ranks_together_serve_each_step_of_one_process(
+    num_ranks: int, seed: int | None, num_rows: int, batch_size: int
+) -> None:
     (one,), many = ranks(1, num_rows, batch_size, seed), ranks(num_ranks, num_rows, batch_size, seed)
     for epoch in range(3):
         for loader in (one, *many):
@@ -74,7 +76,7 @@ def test_shuffling_differs_by_epoch_and_seed() -> None:
 @pytest.mark.parametrize("before", [1, 2, 3])
 @pytest.mark.parametrize("after", [1, 2, 3])
 @pytest.mark.parametrize("steps", range(1, 5))
-def test_any_number_of_ranks_goes_on_after_the_rows_that_were_served(before: int, after: int, steps: int) -> None:
+def test_any_number_of_ranks_resumes_after_the_rows_that_were_served(before: int, after: int, steps: int) -> None:
     first, then = ranks(before, 25, 7), ranks(after, 25, 7)
     for loader in (*first, *then):
         loader.set_epoch(2)
@@ -92,7 +94,7 @@ def test_any_number_of_ranks_goes_on_after_the_rows_that_were_served(before: int
         assert [batch.row.tolist() for batch in loader] == rows, "only one iteration is shortened"
 
 
-def test_a_position_in_another_order_or_between_two_steps_is_refused() -> None:
+def test_a_state_with_another_seed_or_batch_size_is_refused() -> None:
     state = BatchLoader(table(30), torch.arange(30), 4, 7).state_dict()
     for loader, message in (
         (BatchLoader(table(30), torch.arange(30), 4, 8), "with seed 7, but this run has seed 8"),
@@ -102,7 +104,7 @@ def test_a_position_in_another_order_or_between_two_steps_is_refused() -> None:
             loader.load_state_dict(state)
 
 
-def test_a_batch_holds_the_rows_it_names() -> None:
+def test_a_batch_holds_the_rows_that_it_lists() -> None:
     for batch in BatchLoader(table(30), torch.arange(30), 8, shuffle_seed=0):
         assert torch.equal(batch.features[:, 0], 2.0 * batch.row)
         assert torch.equal(batch.target, (batch.row % 3 == 0).float())
@@ -119,6 +121,6 @@ def test_a_batch_holds_the_rows_it_names() -> None:
         ({"seed": -1}, "seed is -1"),
     ],
 )
-def test_a_wrong_data_argument_is_named(arguments: dict[str, Any], message: str) -> None:
+def test_a_wrong_argument_is_refused_by_name(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TabularDataModule(**arguments)

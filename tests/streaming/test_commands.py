@@ -1,4 +1,4 @@
-"""The commands on a streamed table: fit, test and predict; predictions are written as they are made."""
+"""fit, test and predict on a streamed table; predictions are written while they are computed."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from torchnn.runs.predictions import PredictionFile, Spill, merged, read_spill
 FIT = ["--data.target", "y", "--data.batch_size", "64", "--trainer.max_epochs", "1", "--data.weight_column", "weight"]
 
 
-def test_fit_test_and_predict_of_a_stream_equal_those_in_memory(
+def test_fit_test_and_predict_give_the_same_results_for_a_stream_as_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -45,7 +45,7 @@ def test_fit_test_and_predict_of_a_stream_equal_those_in_memory(
 
 
 @pytest.mark.slow
-def test_two_processes_train_on_a_stream_and_predict_what_one_does(
+def test_two_processes_train_on_a_stream_and_predict_the_same_as_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -70,8 +70,8 @@ def test_two_processes_train_on_a_stream_and_predict_what_one_does(
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
-def test_what_ranks_wrote_is_merged_in_order(rows: list[tuple[int, bool]]) -> None:
-    """Each row goes to some rank, in a table of its own or in that of the row before."""
+def test_the_predictions_of_several_ranks_are_merged_in_order(rows: list[tuple[int, bool]]) -> None:
+    """Each row belongs to a random rank, and starts a new table there or continues the last one."""
     parts: list[list[list[int]]] = [[] for _ in range(4)]
     for row, (rank, begins) in enumerate(rows):
         if begins or not parts[rank]:
@@ -81,7 +81,7 @@ def test_what_ranks_wrote_is_merged_in_order(rows: list[tuple[int, bool]]) -> No
     assert [row for table in tables for row in table[""].to_pylist()] == list(range(len(rows)))
 
 
-def test_predictions_wait_in_a_file_in_larger_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_are_buffered_and_written_in_larger_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictions, "ROWS_AT_A_TIME", 10)
     spill = Spill(tmp_path / "s.arrow")
     for start in range(0, 24, 4):

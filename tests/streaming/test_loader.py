@@ -64,7 +64,7 @@ def test_in_order_every_row_is_served_once_over_all_ranks(groups: list[int], bat
         assert len({len(loader) for loader in found}) == 1
 
 
-def test_the_same_seed_gives_the_same_order_and_another_epoch_or_seed_another_one(tmp_path: Path) -> None:
+def test_the_order_depends_on_the_seed_and_the_epoch_only(tmp_path: Path) -> None:
     stream = numbered(tmp_path, [40, 0, 100, 3])
     orders = []
     for seed, epoch in ((7, 0), (7, 0), (7, 1), (8, 0)):
@@ -176,7 +176,7 @@ def test_reading_ahead_changes_no_row(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("ahead", "most"), [(True, 2), (False, 1)])
-def test_no_more_read_buffers_are_read_than_are_needed(
+def test_no_more_buffers_are_read_than_are_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: bool, most: int
 ) -> None:
     monkeypatch.setattr(stream_loader, "has_spare_core", lambda: ahead)

@@ -1,4 +1,4 @@
-"""Small tables in files, and what becomes of them."""
+"""Small tables in files, and functions to read them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def lines(value: Callable[[int], Any], head: str = "x,c,y", rows: int = ROWS) ->
 
 
 def good(row: int) -> str:
-    """A row of a table that nobody complains about: a number, a category, and a target."""
+    """A row of a table without any problem: a number, a category, and a target."""
     return f"{row * row % 17 + 0.5},{('red', 'blue', 'green')[row % 3]},{row * 7 % 10 // 5}"
 
 
@@ -46,7 +46,7 @@ def read(path: Any, **options: Any) -> TabularDataModule:
 
 
 def refusal(path: Any, **options: Any) -> str:
-    """The sentence that refuses a table: one, which ends, on one line."""
+    """The message that refuses a table, which must be one sentence on one line."""
     with pytest.raises(ValueError, match=r".") as caught:
         read(path, **options)
     assert type(caught.value) in (TableError, ValueError)
@@ -60,5 +60,5 @@ def one_sentence(sentence: str) -> str:
 
 
 def by_sentence(value: object) -> str:
-    """The name of a case: its sentence, not its contents."""
+    """Name a test case after its expected sentence instead of its contents."""
     return value[:50] if isinstance(value, str) and value.count("\n") == 0 and len(value) < 200 else "case"

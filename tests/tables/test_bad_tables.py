@@ -90,7 +90,7 @@ PARQUET, FEATHER = as_bytes(ARROW, pq.write_table), as_bytes(ARROW, feather.writ
     ],
     ids=by_sentence,
 )
-def test_a_file_that_is_no_table_is_refused(content: str | bytes, sentence: str | None, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_refused(content: str | bytes, sentence: str | None, tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", content)
     if sentence is None:
         assert read(path).num_features == 1
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_table_is_refused(content: str | bytes, sentence: str 
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
 @pytest.mark.parametrize("kept", [6, 0.5, -5])
-def test_a_compressed_file_that_is_cut_off_is_refused(compress: Any, kept: float, tmp_path: Path) -> None:
+def test_a_truncated_compressed_file_is_refused(compress: Any, kept: float, tmp_path: Path) -> None:
     packed = compress(GOOD.encode())
     assert read(write(tmp_path / "whole.csv.gz", packed)).num_features == 2
     cut = packed[: int(kept * len(packed)) if isinstance(kept, float) else kept]
@@ -110,7 +110,7 @@ def test_a_compressed_file_that_is_cut_off_is_refused(compress: Any, kept: float
 
 
 @pytest.mark.parametrize("codec", ["zstd", "lz4", "brotli"])
-def test_the_other_compressions_are_read_and_refused_when_cut_off(codec: str, tmp_path: Path) -> None:
+def test_other_compressions_are_read_and_refused_if_truncated(codec: str, tmp_path: Path) -> None:
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, codec) as stream:
         stream.write(GOOD.encode())
@@ -128,7 +128,7 @@ def test_the_other_compressions_are_read_and_refused_when_cut_off(codec: str, tm
         (".json", "is a .json file, which is not supported: save it as CSV or Parquet."),
     ],
 )
-def test_a_name_that_says_another_format_is_believed_of_text(suffix: str, sentence: str, tmp_path: Path) -> None:
+def test_text_with_the_suffix_of_another_format_is_refused(suffix: str, sentence: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"t{suffix}", GOOD)
     assert refusal(path) == f"{path} {sentence}"
 
@@ -207,9 +207,32 @@ def test_a_bad_target_is_refused(target: Any, sentence: str, tmp_path: Path) -> 
     ],
     ids=by_sentence,
 )
-def test_values_that_only_people_understand_are_refused(column: Any, sentence: str, tmp_path: Path) -> None:
+def test_values_that_are_not_plain_numbers_or_times_are_refused(column: Any, sentence: str, tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", with_column(column))
     assert sentence.format(path) in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "flag", "options"),
+    [
+        (with_column(lambda row: "error" if row == 9 else row * 1.5), "missing \"['error']\"", {"missing": ["error"]}),
+        (with_column(lambda row: f"{row}%"), "types.c category", {"types": {"c": "category"}, "keep": ["c"]}),
+        (with_column(lambda row: f'"{row},5"'), "decimal ,", {"decimal": ","}),
+        (
+            with_column(lambda row: "soon" if row == 9 else f"2020-01-{row % 28 + 1:02}"),
+            "missing",
+            {"missing": ["soon"]},
+        ),
+        (with_column(lambda row: "inf" if row == 9 else row * 1.5), "exclude \"['c']\"", {"exclude": ["c"]}),
+        (GOOD.encode("utf-16"), "encoding utf-16", {"encoding": "utf-16"}),
+    ],
+)
+def test_a_suggested_flag_makes_the_table_readable(
+    content: str | bytes, flag: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "t.csv", content)
+    assert f"--data.{flag}" in refusal(path)
+    assert read(path, **options).num_features >= 1
 
 
 def test_too_many_categories_are_refused_and_can_be_allowed(tmp_path: Path) -> None:
@@ -277,7 +300,7 @@ def test_wide_tables_can_be_allowed(tmp_path: Path) -> None:
     ],
     ids=by_sentence,
 )
-def test_a_wrong_option_is_named_with_what_would_be_right(
+def test_a_wrong_option_is_refused_with_the_allowed_values(
     options: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "t.csv", GOOD)
@@ -306,7 +329,7 @@ def test_bad_weights_are_refused(weight: Any, sentence: str, tmp_path: Path) -> 
     assert sentence.format(path) in refusal(path, weight_column="c")
 
 
-def test_what_is_not_there_is_refused_with_what_is(tmp_path: Path) -> None:
+def test_a_path_without_a_table_is_refused_with_a_suggestion(tmp_path: Path) -> None:
     write(tmp_path / "loans.csv", GOOD)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/notes.md").touch()
@@ -328,32 +351,32 @@ def test_what_is_not_there_is_refused_with_what_is(tmp_path: Path) -> None:
 
 
 def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Permissions do not bind root, so the refusal of the system is played."""
+    """Simulated, because root may read every file."""
     path = write(tmp_path / "t.csv", GOOD)
 
-    def closed(*args: Any, **kwargs: Any) -> Any:
+    def deny(*args: Any, **kwargs: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(path))
 
     for method in ("open", "read_bytes", "is_dir"):
         with monkeypatch.context() as patch:
-            patch.setattr(Path, method, closed)
+            patch.setattr(Path, method, deny)
             assert refusal(path).endswith("cannot be read (Permission denied): check its name and permissions.")
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "t.csv", GOOD)
 
-    def slow(*args: Any) -> Any:
-        answer = read_text(*args)
+    def read_and_change(*args: Any) -> Any:
+        result = read_text(*args)
         with path.open("a") as file:
             file.write(BODY[0])
-        return answer
+        return result
 
-    monkeypatch.setattr("torchnn.tables.files.read_text", slow)
+    monkeypatch.setattr("torchnn.tables.files.read_text", read_and_change)
     assert refusal(path) == f"{path} changed while it was being read: wait until it is complete, then start again."
 
 
-def test_files_that_differ_are_refused_by_name(tmp_path: Path) -> None:
+def test_files_with_different_columns_are_refused_by_name(tmp_path: Path) -> None:
     first = write(tmp_path / "1.csv", GOOD)
     second = tmp_path / "2.csv"
     write(second, text(lines(lambda row: f"{row},{row % 2}", "x,y")))
@@ -374,7 +397,7 @@ def test_files_that_differ_are_refused_by_name(tmp_path: Path) -> None:
     )
 
 
-def test_faults_of_file_and_target_come_before_remarks_on_columns(
+def test_errors_of_file_and_target_come_before_notes_on_columns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     constant = text(lines(lambda row: f"1,{row},{row % 3}", "k,x,y"))
@@ -383,7 +406,7 @@ def test_faults_of_file_and_target_come_before_remarks_on_columns(
     assert capsys.readouterr().err == ""
 
 
-def test_a_name_that_is_no_word_keeps_the_sentence_on_one_line_and_the_flag_usable(tmp_path: Path) -> None:
+def test_an_unusual_column_name_keeps_the_sentence_on_one_line_and_the_flag_usable(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a\nb": ["x", "y"] * 20, "y": [0, 1] * 20}), tmp_path / "t.parquet")
     assert "column 'a\\nb': 'x' is not a number" in refusal(tmp_path / "t.parquet", types={"a\nb": "number"})
     path = write(tmp_path / "t.csv", with_column(lambda row: f"{row}%", head="x,the share,y"))

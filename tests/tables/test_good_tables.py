@@ -1,4 +1,4 @@
-"""What real files look like and must simply work: forms, kinds, labels, roles, and what is dropped."""
+"""Tables as real files have them must work: text formats, kinds, labels, roles, and columns that are dropped."""
 
 import bz2
 import datetime
@@ -63,13 +63,13 @@ def expected(tmp_path: Path) -> TabularDataModule:
         (lzma.compress(GOOD.encode()), {}),
     ],
 )
-def test_every_form_of_text_gives_the_same_numbers(
+def test_every_text_format_gives_the_same_numbers(
     content: str | bytes, options: dict[str, Any], tmp_path: Path, expected: TabularDataModule
 ) -> None:
     same(read(write(tmp_path / "t.csv", content), **options), expected)
 
 
-def test_folders_globs_lists_and_other_orders_of_columns_are_one_table(tmp_path: Path) -> None:
+def test_folders_globs_and_lists_are_read_as_one_table_in_any_order_of_columns(tmp_path: Path) -> None:
     (tmp_path / "d/deeper").mkdir(parents=True)
     write(tmp_path / "d/1.csv", text(lines(good)[:20]))
     turned = [",".join(reversed(line.split(","))) for line in lines(good)]
@@ -81,7 +81,7 @@ def test_folders_globs_lists_and_other_orders_of_columns_are_one_table(tmp_path:
     same(read(str(tmp_path / "d/**/[0-9].*sv")), whole)
 
 
-def test_a_column_is_read_as_words_if_it_is_in_any_file(tmp_path: Path) -> None:
+def test_a_column_is_a_category_if_any_file_has_words_in_it(tmp_path: Path) -> None:
     write(tmp_path / "1.csv", with_column(lambda row: f"0{row % 5}"))
     write(tmp_path / "2.csv", with_column(lambda row: "ABCDE"[row % 5]))
     write(tmp_path / "3.csv", with_column(lambda row: ""))
@@ -106,7 +106,9 @@ OF_TYPES = [
 
 
 @pytest.mark.parametrize(("kind", "values", "numbers"), OF_TYPES, ids=[str(kind) for kind, _, _ in OF_TYPES])
-def test_every_type_of_number_is_its_value(kind: Any, values: Any, numbers: list[float], tmp_path: Path) -> None:
+def test_every_type_of_number_is_read_as_its_value(
+    kind: Any, values: Any, numbers: list[float], tmp_path: Path
+) -> None:
     array = values if isinstance(values, pa.Array) else pa.array(values, kind)
     feather.write_feather(pa.table({"c": array, "y": [0, 1] * (ROWS // 2)}), tmp_path / "t.feather")
     assert read(tmp_path / "t.feather").table.features[:, 0].tolist() == numbers
@@ -115,7 +117,7 @@ def test_every_type_of_number_is_its_value(kind: Any, values: Any, numbers: list
 @pytest.mark.parametrize(
     "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())], ids=str
 )
-def test_every_type_of_words_keeps_odd_ones(kind: Any) -> None:
+def test_every_type_of_text_keeps_unusual_words(kind: Any) -> None:
     odd = ["a\0b", '"quoted"', "ünï çødé", "x" * 5000, "two\nlines"]
     array = pa.array(odd * 8)
     array = array.dictionary_encode() if pa.types.is_dictionary(kind) else array.cast(kind)
@@ -137,7 +139,7 @@ def test_every_type_of_words_keeps_odd_ones(kind: Any) -> None:
     ],
     ids=lambda array: str(array.type),
 )
-def test_every_type_of_time_is_days_and_cycles(array: pa.Array) -> None:
+def test_every_type_of_time_is_encoded_as_days_and_cycles(array: pa.Array) -> None:
     data = read(pa.table({"c": array, "y": [0, 1] * (ROWS // 2)}), types={"c": "time"})
     slots = [f"c {part}" for part in TIME_PARTS if "hour" not in part and "weekday" not in part]  # all are Wednesdays
     assert list(data.table.columns) == slots
@@ -147,7 +149,7 @@ def test_every_type_of_time_is_days_and_cycles(array: pa.Array) -> None:
     np.testing.assert_allclose(data.table.features[:, 1], np.sin(season), atol=1e-6)
 
 
-def test_a_zone_is_a_shift_and_a_time_of_day_a_cycle(tmp_path: Path) -> None:
+def test_times_with_a_zone_become_utc_and_times_of_day_are_cycles(tmp_path: Path) -> None:
     paris = read(write(tmp_path / "t.csv", with_column(lambda row: f"2020-01-{row % 28 + 1:02} 01:30:00+01:00")))
     utc = read(write(tmp_path / "t.csv", with_column(lambda row: f"2020-01-{row % 28 + 1:02} 00:30:00Z")))
     same(paris, utc)
@@ -170,7 +172,7 @@ def test_dates_in_another_format_are_read_with_time_format_and_noted_without_it(
 
 
 @pytest.mark.parametrize("words", ["yes no", "t f", "1 0", "true false", "Y N", "TRUE FALSE"])
-def test_booleans_in_words_are_booleans_if_asked(words: str, tmp_path: Path) -> None:
+def test_words_are_read_as_booleans_with_types(words: str, tmp_path: Path) -> None:
     yes, no = words.split()
     path = write(tmp_path / "t.csv", with_column(lambda row: "" if row % 8 == 5 else [no, yes][row % 4 == 0]))
     data = read(path, types={"c": "boolean"})
@@ -178,7 +180,7 @@ def test_booleans_in_words_are_booleans_if_asked(words: str, tmp_path: Path) -> 
     assert data.table.features[:6, 1].nan_to_num(-1).tolist() == [1, 0, 0, 0, 1, -1]
 
 
-def test_codes_with_leading_zeros_stay_words_if_asked(tmp_path: Path) -> None:
+def test_codes_keep_their_leading_zeros_with_types(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", with_column(lambda row: f"0{row % 3}"))
     assert read(path, types={"c": "category"}).schema.columns[1].values == ("00", "01", "02")
 
@@ -187,7 +189,7 @@ def test_codes_with_leading_zeros_stay_words_if_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "value", [lambda row: row * 1.5, lambda row: "abc"[row % 3], lambda row: f"2020-01-{row % 28 + 1:02}"]
 )
-def test_missing_in_any_form_is_the_same(word: str, value: Callable[[int], Any], tmp_path: Path) -> None:
+def test_every_word_for_missing_gives_the_same_table(word: str, value: Callable[[int], Any], tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", with_column(lambda row: word if row % 5 == 1 else value(row)))
     blank = write(tmp_path / "blank.csv", with_column(lambda row: "" if row % 5 == 1 else value(row)))
     same(read(path, missing=["gone"]), read(blank, missing=["gone"]))
@@ -285,7 +287,7 @@ def test_columns_are_chosen_by_names_and_patterns(tmp_path: Path) -> None:
     assert read(path, include=["z[1]", "x_2"], exclude=["x*"]).table.columns == ("z[1]",)
 
 
-def test_dataframes_come_without_their_index() -> None:
+def test_the_index_of_a_dataframe_is_not_a_column() -> None:
     frame = pd.DataFrame({"x": NUMBERS, "c": list("ab") * 20, "y": [0, 1, 1, 0] * 10})
     data = read(frame[frame.x > 0])
     assert data.table.columns == ("x", "c")

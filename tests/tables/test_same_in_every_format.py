@@ -1,4 +1,4 @@
-"""A table is the same table as text, as Parquet and in memory, whatever types its columns have there."""
+"""A table gives the same numbers as text, as Parquet and in memory, whatever the types of its columns."""
 
 import datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ def assert_same(data: TabularDataModule, other: TabularDataModule) -> None:
 
 
 def in_every_format(table: pa.Table, folder: Path) -> list[tuple[Any, dict[str, Any]]]:
-    """The table and how to read it: text, Parquet at once and in pieces, a dataframe."""
+    """The table as text, as Parquet (in memory and streamed) and as a dataframe, each with options to read it."""
     pacsv.write_csv(table, folder / "t.csv")
     pq.write_table(table, folder / "t.parquet", row_group_size=11)
     parquet = folder / "t.parquet"
@@ -48,7 +48,7 @@ def in_every_format(table: pa.Table, folder: Path) -> list[tuple[Any, dict[str, 
     ],
     ids=["integers", "float32", "dates"],
 )
-def test_a_word_for_missing_is_missing_in_columns_that_have_types(column: Any, missing: str, tmp_path: Path) -> None:
+def test_a_word_for_missing_also_applies_to_columns_with_types(column: Any, missing: str, tmp_path: Path) -> None:
     table = pa.table({"x": column, "y": TARGET})
     first, *others = in_every_format(table, tmp_path)
     expected = read(first[0], missing=[missing], **first[1])
@@ -63,7 +63,7 @@ def test_a_word_for_missing_is_missing_in_columns_that_have_types(column: Any, m
     torch.testing.assert_close(known.table.features, expected.table.features, equal_nan=True, rtol=1e-6, atol=0)
 
 
-def test_a_number_that_is_a_category_is_the_same_one_with_and_without_a_fraction(tmp_path: Path) -> None:
+def test_a_category_of_numbers_does_not_depend_on_a_zero_fraction(tmp_path: Path) -> None:
     """Pandas writes 3.0 for 3 in a column where one value is missing."""
     table = pa.table({"zip": [row % 6 + 1 for row in range(ROWS)], "y": TARGET})
     trained = [read(path, types={"zip": "category"}, **options) for path, options in in_every_format(table, tmp_path)]
@@ -79,7 +79,7 @@ def test_a_number_that_is_a_category_is_the_same_one_with_and_without_a_fraction
         assert torch.equal(known.table.features[1:], trained[0].table.features[1:])
 
 
-def test_groups_stay_together_where_one_file_writes_them_with_a_fraction(tmp_path: Path) -> None:
+def test_groups_stay_together_if_one_file_writes_them_with_a_zero_fraction(tmp_path: Path) -> None:
     groups = [row // 2 for row in range(200)]
     target = [row % 2 for row in range(200)]
     for name, kind in (("1.parquet", pa.int64()), ("2.parquet", pa.float64())):
@@ -95,7 +95,7 @@ def test_groups_stay_together_where_one_file_writes_them_with_a_fraction(tmp_pat
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_words_can_be_the_time_that_a_split_goes_by(stream: bool, tmp_path: Path) -> None:
+def test_a_text_column_can_be_the_time_of_a_split(stream: bool, tmp_path: Path) -> None:
     days = [str(datetime.date(2020, 1, 1) + datetime.timedelta(days=7 * row % 40)) for row in range(ROWS)]
     table = pa.table({"x": np.arange(ROWS) % 7 + 0.5, "day": days, "y": TARGET})
     pq.write_table(table, tmp_path / "t.parquet")
@@ -116,7 +116,7 @@ def test_an_id_is_never_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [2**60, 20190101000000000])
-def test_ids_that_float64_cannot_tell_apart_are_dropped(
+def test_ids_that_float64_cannot_distinguish_are_dropped(
     first: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = range(200)
@@ -134,7 +134,7 @@ def test_ids_that_float64_cannot_tell_apart_are_dropped(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_third_class_of_a_test_is_named_the_same_way(stream: bool, tmp_path: Path) -> None:
+def test_a_third_class_in_a_test_is_refused(stream: bool, tmp_path: Path) -> None:
     table = pa.table(
         {"x": [row % 7 + 0.5 for row in range(ROWS)], "y": [("no", "yes")[row % 2] for row in range(ROWS)]}
     )
@@ -153,7 +153,7 @@ MORNINGS = pa.array([datetime.datetime(2020, 1, row % 28 + 1, row % 24, row) for
 
 
 def with_times(path: Path, zoned: bool) -> Path:
-    """A Parquet file of times in Greenwich, whose type says so or does not."""
+    """A Parquet file of UTC times, with or without a zone in the type."""
     times = MORNINGS.cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC" if zoned else None))
     pq.write_table(pa.table({"t": times, "y": TARGET}), path)
     return path
@@ -161,10 +161,10 @@ def with_times(path: Path, zoned: bool) -> Path:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("zoned", [False, True])
-def test_a_model_that_knows_times_without_a_zone_takes_none_with_one_nor_the_reverse(
+def test_a_model_trained_on_times_without_a_zone_refuses_times_with_one_and_vice_versa(
     stream: bool, zoned: bool, tmp_path: Path
 ) -> None:
-    """Taken as UTC in silence, local hours would become other hours."""
+    """Local times that are silently read as UTC would change their hour."""
     trained = read(with_times(tmp_path / "t.parquet", zoned), stream=stream)
     assert trained.schema.columns[0].zoned is zoned
     known: dict[str, Any] = {"part": "all", "schema": trained.plain_schema}
@@ -194,10 +194,10 @@ def test_times_with_a_zone_in_one_file_and_without_in_another_are_refused(stream
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_column_that_is_emptier_than_training_saw_it_is_remarked_on(
+def test_a_column_with_more_missing_values_than_in_training_is_noted(
     stream: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The mean stands for what is missing, and nothing in the answers shows it."""
+    """Missing values are replaced by the mean, and the predictions do not show it."""
     x = [row % 7 + 0.5 for row in range(ROWS)]
     holes = [None if row % 3 == 0 else row % 5 + 0.5 for row in range(ROWS)]
     words = [("a", "b")[row % 2] for row in range(ROWS)]

@@ -1,4 +1,4 @@
-"""Which rows train: every row in one part, nothing of a held-out row in another."""
+"""Every row belongs to exactly one part, and rows of one time or group stay together."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def check_partition(data: TabularDataModule) -> dict[str, set[int]]:
 
 
 @pytest.mark.parametrize("column", ["when", "date"])
-def test_the_latest_rows_are_held_out_and_ties_stay_together(path: Path, column: str) -> None:
+def test_a_split_by_time_holds_out_the_latest_rows_and_keeps_ties_together(path: Path, column: str) -> None:
     data = read(path, split="time", split_column=column)
     parts = check_partition(data)
     when = WHEN if column == "when" else WHEN % 28
@@ -62,7 +62,7 @@ def test_every_row_is_held_out_by_one_fold(path: Path) -> None:
     assert sorted(held_out) == list(range(300))
 
 
-def test_other_seeds_are_other_splits_and_the_same_seed_is_the_same(path: Path) -> None:
+def test_the_split_depends_on_the_seed(path: Path) -> None:
     for options in ({}, {"split": "group", "split_column": "group"}, {"folds": 3, "fold": 1}):
         first, again, other = (read(path, seed=seed, **options).rows["test"] for seed in (1, 1, 2))
         assert torch.equal(first, again)
@@ -70,7 +70,7 @@ def test_other_seeds_are_other_splits_and_the_same_seed_is_the_same(path: Path) 
 
 
 @pytest.mark.parametrize("given", [("val",), ("test",), ("val", "test")])
-def test_files_of_their_own_are_the_parts(given: tuple[str, ...], tmp_path: Path) -> None:
+def test_separate_files_are_the_parts(given: tuple[str, ...], tmp_path: Path) -> None:
     own = write(tmp_path / "train.csv", text(lines(good, rows=80)))
     options: dict[str, Any] = {
         f"{name}_path": str(write(tmp_path / f"{name}.csv", text(lines(good, rows=20)))) for name in given
@@ -118,7 +118,7 @@ def test_files_of_their_own_are_the_parts(given: tuple[str, ...], tmp_path: Path
         ),
     ],
 )
-def test_a_split_that_cannot_be_is_refused(options: dict[str, Any], sentence: str, path: Path) -> None:
+def test_an_impossible_split_is_refused(options: dict[str, Any], sentence: str, path: Path) -> None:
     assert sentence in refusal(path, **options)
 
 

@@ -17,7 +17,7 @@ from torchnn.data.shares import data_rank
 from torchnn.data.source import (
     DataSource,
     Loader,
-    Part,
+    PartName,
     TableSource,
     describe_table,
     files_to_stream,
@@ -188,11 +188,11 @@ class TabularDataModule(pl.LightningDataModule):
             self.source, self.reopen_with_target = self._keep_table(self.reopen_with_target()), None
 
     @property
-    def evaluated_part(self) -> Part:
+    def evaluated_part(self) -> PartName:
         """The rows that test and predict use."""
         return "all" if self.evaluates_all else "test"
 
-    def _evaluation_loader(self, part: Part) -> Loader:
+    def _evaluation_loader(self, part: PartName) -> Loader:
         rank, num_ranks = data_rank(self.trainer)
         # The results do not depend on the batches, so each process may use large ones.
         return self.source.loader(part, EVALUATION_BATCH_SIZE * num_ranks, None, rank, num_ranks)

@@ -43,7 +43,7 @@ from torchnn.tables.target import check_both_classes
 
 MOST_BYTES_IN_MEMORY = 512 * 2**20  # of a float32 matrix; "auto" streams a larger one
 MOST_BYTES_OF_TEXT = 2**30  # without a note; text takes about twice as many bytes as its numbers
-Part = Literal["train", "val", "test", "all"]
+PartName = Literal["train", "val", "test", "all"]
 
 
 class Loader(Protocol):
@@ -78,7 +78,7 @@ class DataSource(Protocol):
         ...
 
     def loader(
-        self, part: Part, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
+        self, part: PartName, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
     ) -> Loader:
         """Batches of a part, for one of several processes."""
         ...
@@ -102,7 +102,7 @@ class TableSource:
         return float((weights * (1 - target)).sum()), float((weights * target).sum())
 
     def loader(
-        self, part: Part, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
+        self, part: PartName, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
     ) -> BatchLoader:
         warn_about_small_batch(batch_size, num_ranks)
         rows = torch.arange(len(self.table)) if part == "all" else self.rows[part]
@@ -130,7 +130,7 @@ class StreamSource:
         return self.stream.class_counts
 
     def loader(
-        self, part: Part, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
+        self, part: PartName, batch_size: int, shuffle_seed: int | None = None, rank: int = 0, num_ranks: int = 1
     ) -> StreamLoader:
         warn_about_small_batch(batch_size, num_ranks)
         return StreamLoader(self.stream, part, batch_size, shuffle_seed, rank, num_ranks, self.shuffle_rows)

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 
 from torchnn.tables.errors import TableError, category_flag, first_line, list_flag, quote, suggest_column
 from torchnn.tables.raw import RawTable
-from torchnn.tables.schema import KINDS
+from torchnn.tables.schema import COLUMN_KINDS
 from torchnn.tables.text import MISSING
 
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+PLAIN_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 WHOLE_NUMBER = r"^([+-]?\d+)\.0$"
 # Numbers as only people read them: with a comma, gaps between thousands, another minus, a currency or a percent sign.
 GAP = r"[ .,'’_\x{00A0}\x{2009}\x{202F}]"
@@ -67,8 +67,8 @@ def kinds_of(raw: RawTable, names: list[str], given: Mapping[str, str], missing:
                 f"--data.types has a column {quote(name)}, which {raw.name} does not have: "
                 f"{suggest_column(name, raw.data.column_names)}"
             )
-        if kind not in KINDS:
-            raise TableError(f"--data.types.{name} is {kind!r}: use one of {', '.join(KINDS)}.")
+        if kind not in COLUMN_KINDS:
+            raise TableError(f"--data.types.{name} is {kind!r}: use one of {', '.join(COLUMN_KINDS)}.")
     return {name: given.get(name) or _kind_of_column(raw, name, missing) for name in names}
 
 
@@ -87,7 +87,7 @@ def _kind_of_words(raw: RawTable, name: str, missing: tuple[str, ...]) -> str:
         return "number"
     if pc.all(pc.is_in(pc.utf8_lower(distinct), pa.array(["true", "false"]))).as_py():
         return "boolean"
-    plain = pc.match_substring_regex(distinct, NUMBER)
+    plain = pc.match_substring_regex(distinct, PLAIN_NUMBER)
     if pc.all(plain).as_py():
         return "number"
     if _are_mostly(pc.or_(plain, pc.match_substring_regex(distinct, HUMAN_NUMBER))):
@@ -197,7 +197,7 @@ def values_of(raw: RawTable, name: str, kind: str, missing: tuple[str, ...]) -> 
 def _numbers(raw: RawTable, name: str, column: Any, missing: tuple[str, ...]) -> np.ndarray:
     if kind_of_type(column.type) == "category":
         words = as_text(column, missing)
-        bad = pc.invert(pc.match_substring_regex(words, NUMBER))
+        bad = pc.invert(pc.match_substring_regex(words, PLAIN_NUMBER))
         if pc.any(bad).as_py():
             value = words.filter(bad)[0].as_py()
             where = raw.where(row_of(words, value))

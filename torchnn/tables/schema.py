@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from torchnn.tables.errors import TableError
 
 Kind = Literal["number", "boolean", "category", "time"]
-KINDS: tuple[str, ...] = get_args(Kind)
+COLUMN_KINDS: tuple[str, ...] = get_args(Kind)
 # The features of a point in time: how long ago it is, and the cycles of its clock and calendar.
 TIME_PARTS = ("days", "hour sin", "hour cos", "weekday sin", "weekday cos", "season sin", "season cos")
 
@@ -121,7 +121,11 @@ class Schema:
 def _column_from_plain(plain: Mapping[str, Any]) -> Column:
     kind, parts, values = plain["kind"], tuple(plain["parts"]), tuple(plain["values"])
     zoned = None if plain.get("zoned") is None else bool(plain["zoned"])
-    if kind not in KINDS or not set(parts) <= set(TIME_PARTS) or not all(isinstance(value, str) for value in values):
+    if (
+        kind not in COLUMN_KINDS
+        or not set(parts) <= set(TIME_PARTS)
+        or not all(isinstance(value, str) for value in values)
+    ):
         raise ValueError(f"column {plain['name']!r}")
     return Column(
         name=str(plain["name"]), kind=kind, values=values, missing=bool(plain["missing"]), parts=parts, zoned=zoned
