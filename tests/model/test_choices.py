@@ -1,5 +1,6 @@
-"""What validation chooses: the threshold, the temperature, the weight of class 1; against brute force and scipy."""
+"""What validation chooses (threshold, temperature) and the weights of rows, against brute force, scipy and numpy."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def merit(rule: str, called: np.ndarray, y: np.ndarray, w: np.ndarray, cost: flo
 
 @pytest.mark.parametrize("rule", ["f1", "cost", "recall"])
 @pytest.mark.parametrize("seed", range(30))
-def test_the_threshold_is_the_best_of_all(rule: ThresholdRule, seed: int) -> None:
+def test_no_other_threshold_is_better(rule: ThresholdRule, seed: int) -> None:
     random = np.random.default_rng(seed)
     rows = int(random.integers(2, 60))
     p = random.random(rows) if seed % 3 else random.integers(0, 6, rows) / 5  # ties, 0 and 1 among them
@@ -40,19 +41,19 @@ def test_the_threshold_is_the_best_of_all(rule: ThresholdRule, seed: int) -> Non
     p = p.astype(np.float32)
     values = [*np.unique(p), 2.0]
     best = max(merit(rule, p >= t, y, w, cost, recall, t) for t in values if rule == "cost" or t < 2)
-    served = p >= np.float32(chosen)
-    lowest = p[served].min() if served.any() else 2.0
-    assert merit(rule, served, y, w, cost, recall, lowest) == pytest.approx(best, abs=1e-12)
+    called = p >= np.float32(chosen)
+    lowest = p[called].min() if called.any() else 2.0
+    assert merit(rule, called, y, w, cost, recall, lowest) == pytest.approx(best, abs=1e-12)
 
 
-def test_neighbouring_probabilities_are_told_apart_in_float32() -> None:
+def test_the_threshold_separates_neighbouring_float32_probabilities() -> None:
     p = torch.tensor([0.5, float(np.nextafter(np.float32(0.5), np.float32(1)))]).double()
     chosen = best_threshold("f1", p, torch.tensor([0.0, 1.0]).double(), torch.ones(2).double(), 1.0, 0.9)
     assert (p.float() >= torch.tensor(chosen)).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_temperature_is_scipys(seed: int) -> None:
+def test_no_other_temperature_has_a_smaller_loss(seed: int) -> None:
     random = np.random.default_rng(seed)
     z = random.normal(random.normal(), random.choice([0.1, 2, 30]), 80)
     y = (random.random(80) < expit(z * random.choice([0.2, 1, 3]))).astype(float)
@@ -69,13 +70,22 @@ def test_the_temperature_is_scipys(seed: int) -> None:
     assert found == pytest.approx(np.exp(-best.x), rel=1e-4)
 
 
-def test_classes_that_are_separated_keep_their_temperature() -> None:
+def test_the_temperature_is_1_for_separated_classes_and_bounded_for_reversed_ones() -> None:
     z, y = torch.tensor([-2.0, -1.0, 1.0, 3.0]).double(), torch.tensor([0.0, 0.0, 1.0, 1.0]).double()
     assert best_temperature(z, y, torch.ones(4).double()) == 1
     assert best_temperature(z, 1 - y, torch.ones(4).double()) == pytest.approx(1e3, rel=1e-3), "wrong in every row"
 
 
-def test_the_mean_loss_is_numpys_over_uneven_batches() -> None:
+def test_a_diverged_run_shows_nan_as_its_loss_and_chooses_no_temperature() -> None:
+    """`StopOnNaN` then ends it with a sentence."""
+    mean = MeanLoss()
+    for loss in (1.0, math.nan, 1.0):
+        mean.update(torch.tensor(loss), torch.ones(3, 1))
+    assert mean.compute().isnan()
+    assert best_temperature(torch.full((2,), math.nan).double(), torch.tensor([0.0, 1.0]), torch.ones(2)) == 1
+
+
+def test_the_mean_loss_over_uneven_batches_is_that_of_numpy() -> None:
     random = np.random.default_rng(0)
     losses, weights = random.random(10), random.random(10)
     mean = MeanLoss()
@@ -93,7 +103,7 @@ def weighted(tmp_path: Path, **options: Any) -> Any:
     return read(write(tmp_path / "t.csv", text(rows)), weight_column="w", **options)
 
 
-def test_chosen_values_are_in_the_checkpoint_and_are_served(tmp_path: Path) -> None:
+def test_chosen_values_are_in_the_checkpoint_and_used_for_predictions(tmp_path: Path) -> None:
     data = weighted(tmp_path)
     model = BinaryClassifier(
         data.num_features, schema=data.plain_schema, pos_weight="auto", threshold="f1", calibrate=True, lr=0.05
@@ -121,7 +131,7 @@ def test_chosen_values_are_in_the_checkpoint_and_are_served(tmp_path: Path) -> N
     assert label.tolist() == (expected.flatten() >= model.threshold).int().tolist()
 
 
-def test_the_weighted_validation_loss_is_numpys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weighted_validation_loss_is_that_of_numpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torchnn.data.module.EVALUATION_BATCH_SIZE", 17)
     data = weighted(tmp_path)
     model = BinaryClassifier(data.num_features, schema=data.plain_schema, pos_weight=3.0)
@@ -138,7 +148,7 @@ def test_the_weighted_validation_loss_is_numpys(tmp_path: Path, monkeypatch: pyt
     assert float(run.callback_metrics["val_log_loss"]) == pytest.approx(np.average(plain, weights=w), rel=1e-5)
 
 
-def test_a_weight_of_two_is_the_row_twice_in_the_loss() -> None:
+def test_a_row_of_weight_2_counts_as_two_rows_in_the_loss() -> None:
     torch.manual_seed(0)
     model = BinaryClassifier(3, hidden_sizes=[4]).double()
     model.log = lambda *args, **kwargs: None  # type: ignore[method-assign]

@@ -51,22 +51,22 @@ def test_the_metrics_are_those_of_scikit_learn(tmp_path: Path) -> None:
     assert ours["test_loss"] == pytest.approx(weighted.mean(), rel=1e-5)
 
 
-def test_a_step_of_the_classifier_is_a_step_of_autograd() -> None:
+def test_a_training_step_has_the_loss_and_the_gradients_of_autograd() -> None:
     data, model = TabularDataModule(), BinaryClassifier(30, hidden_sizes=[8])
     model.preprocess.fit(data.training_features())
     model.double()
-    twin = sequential([30, 8, 1]).double()
+    reference = sequential([30, 8, 1]).double()
     with torch.no_grad():
-        for a, b in zip(twin.parameters(), model.network.parameters(), strict=True):
+        for a, b in zip(reference.parameters(), model.network.parameters(), strict=True):
             a.data.copy_(b)
     model.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     batch = next(iter(data.train_dataloader()))
     loss = model.training_step(batch._replace(features=batch.features.double(), target=batch.target.double()), 0)
     x = model.preprocess(batch.features.double())
-    expected = torch.nn.BCELoss()(twin(x), batch.target.double().unsqueeze(1))
+    expected = torch.nn.BCELoss()(reference(x), batch.target.double().unsqueeze(1))
     torch.testing.assert_close(loss, expected)
     ours = torch.autograd.grad(loss, list(model.network.parameters()))
-    torch.testing.assert_close(ours, torch.autograd.grad(expected, list(twin.parameters())), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(ours, torch.autograd.grad(expected, list(reference.parameters())), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_step_of_the_classifier_is_a_step_of_autograd() -> None:
         ({"lr_scheduler": "StepLR"}, "lr_scheduler_args does not fit StepLR"),
     ],
 )
-def test_a_wrong_hyper_parameter_is_named(arguments: dict[str, Any], message: str) -> None:
+def test_a_wrong_hyperparameter_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BinaryClassifier(3, **arguments)
 
@@ -119,7 +119,7 @@ def test_schedules_lower_the_rate(schedule: dict[str, Any], tmp_path: Path) -> N
 
 
 class Pairs:
-    """Somebody's own loader: features and target, 32 rows at a time."""
+    """A loader of another kind: pairs of features and target, 32 rows at a time."""
 
     def __init__(self, features: Tensor, target: Tensor) -> None:
         self.pairs = list(zip(features.split(32), target.split(32), strict=True))
@@ -131,7 +131,7 @@ class Pairs:
         return len(self.pairs)
 
 
-def test_loaders_of_pairs_train_and_say_that_nothing_is_standardised(tmp_path: Path) -> None:
+def test_loaders_of_pairs_train_and_warn_that_nothing_is_standardised(tmp_path: Path) -> None:
     data, model = TabularDataModule(), BinaryClassifier(30)
     features, target = next(data.training_features()), data.table.target[data.rows["train"]]
     loader = Pairs(features, target)

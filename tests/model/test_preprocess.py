@@ -1,4 +1,4 @@
-"""The preprocessing: scikit-learn's numbers, in every batch, type and tracer."""
+"""The preprocessing gives the numbers of scikit-learn, for all batches, dtypes and devices, and can be exported."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ def test_numbers_flags_and_categories_are_those_of_scikit_learn(scaling: Scaling
     np.testing.assert_array_equal(ours[:, 10:50], theirs[:, 4:])
 
 
-def test_a_slot_that_training_never_used_gives_nothing() -> None:
+def test_a_slot_that_training_never_used_gives_0() -> None:
     preprocess, new = fitted(categories="one_hot"), raw(6)
     new[:, 1], new[:, 3] = 0, torch.nan
     assert not preprocess(new)[:, 3:].any(), "neither an unknown colour nor a missing word was in training"
@@ -76,7 +76,7 @@ def test_a_slot_that_training_never_used_gives_nothing() -> None:
     assert embedding.out_features == 2 + 1 + 6 + embedding_width(SCHEMA.columns[3]) == embedding(new).shape[1]
 
 
-def test_large_numbers_that_differ_little_keep_their_digits() -> None:
+def test_large_numbers_with_small_differences_keep_their_digits() -> None:
     schema = Schema(columns=(Column(name="time", kind="number"),), exact=True)
     features = 1e9 + torch.randn(500, 1, dtype=torch.float64)
     preprocess = Preprocess(1, schema)
@@ -89,7 +89,7 @@ def test_large_numbers_that_differ_little_keep_their_digits() -> None:
 
 
 @pytest.mark.parametrize("scaling", ["standard", "robust"])
-def test_batches_give_what_all_rows_give(scaling: Scaling) -> None:
+def test_fitting_in_batches_gives_the_same_as_fitting_all_rows(scaling: Scaling) -> None:
     whole, parts = fitted(scaling, rows=raw(999)), Preprocess(4, SCHEMA, scaling)
     torch.manual_seed(0)
     parts = Preprocess(4, SCHEMA, scaling)
@@ -101,7 +101,7 @@ def test_batches_give_what_all_rows_give(scaling: Scaling) -> None:
 
 
 @pytest.mark.slow
-def test_robust_scaling_takes_more_numbers_than_torch_takes_quantiles_of() -> None:
+def test_robust_scaling_works_beyond_the_limit_of_torch_quantile() -> None:
     features = torch.rand(400_000, 50)
     preprocess = Preprocess(50, scaling="robust")
     preprocess.fit(features)
@@ -120,7 +120,7 @@ def test_gradients_reach_the_embeddings_of_the_values_that_occur() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_other_precisions_round_the_result_only(dtype: torch.dtype) -> None:
+def test_other_dtypes_only_round_the_result(dtype: torch.dtype) -> None:
     rows = raw(40, 2) + torch.tensor([0.0, 0, 1e6, 0])
     exact = fitted(rows=rows)
     expected = exact(rows).detach()
