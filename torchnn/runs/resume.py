@@ -109,7 +109,7 @@ class TrainingState(callbacks.Callback):
             self._resumed = None
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
-        """Add the restored sums when the first loss is logged; an optimiser may compute more losses in the same step."""
+        """Add the restored sums when the first loss is logged; an optimiser may compute more losses in one step."""
         if self._sums:
             for name, sums in self._sums.items():
                 metric = epoch_results(trainer)[name]
