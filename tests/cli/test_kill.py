@@ -1,4 +1,4 @@
-"""kill -9, at any moment, again and again: the run that goes on ends where an uninterrupted one ends, bit for bit."""
+"""A run that is killed at any moment, repeatedly, and resumed ends like an uninterrupted one, bit for bit."""
 
 import random
 import signal
@@ -16,7 +16,7 @@ FIT = ["fit", "--trainer.max_epochs", "12", "--data.batch_size", "4", "--last.ev
 
 
 def command(words: list[str], write_to_die_in: int | None = None) -> list[str]:
-    """`torchnn`, killed by its own hand in one of its writes: when all of a checkpoint is in the temporary file."""
+    """`torchnn`, which kills itself in one of its writes, when half of a checkpoint is in the temporary file."""
     if write_to_die_in is None:
         return [sys.executable, "-m", "torchnn", *words]
     script = (
@@ -40,8 +40,8 @@ def last_of(root: Path) -> Path:
     return max(root.glob("lightning_logs/version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime_ns)
 
 
-def has_run_or_dies(root: Path, words: list[str], seconds: float | None, write_to_die_in: int | None) -> bool:
-    """Start or resume a run, and kill it so many seconds after it has begun to train; whether it was faster."""
+def runs_to_the_end(root: Path, words: list[str], seconds: float | None, write_to_die_in: int | None) -> bool:
+    """Start or resume a run, and kill it some seconds after training began; return whether it ended before."""
     before = set(root.glob("lightning_logs/*"))
     resume = ["--ckpt_path", "last"] if list(root.glob("lightning_logs/*/checkpoints/last.ckpt")) else words[1:]
     with subprocess.Popen(
@@ -66,7 +66,7 @@ def has_run_or_dies(root: Path, words: list[str], seconds: float | None, write_t
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("whole")
-    assert has_run_or_dies(root, FIT, None, None)
+    assert runs_to_the_end(root, FIT, None, None)
     return root
 
 
@@ -82,34 +82,34 @@ def assert_same_end(whole: Path, root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_kills_one_of_them_while_a_checkpoint_is_written(whole: Path, tmp_path: Path) -> None:
-    assert not has_run_or_dies(tmp_path, FIT, None, write_to_die_in=20)
+def test_two_kills_one_of_them_during_a_write(whole: Path, tmp_path: Path) -> None:
+    assert not runs_to_the_end(tmp_path, FIT, None, write_to_die_in=20)
     assert list(tmp_path.rglob("*.tmp"))
-    assert not has_run_or_dies(tmp_path, FIT, 0.3, None)
+    assert not runs_to_the_end(tmp_path, FIT, 0.3, None)
     assert not list(last_of(tmp_path).parent.parent.parent.glob("version_0/checkpoints/*.tmp"))
-    assert has_run_or_dies(tmp_path, FIT, None, None)
+    assert runs_to_the_end(tmp_path, FIT, None, None)
     assert_same_end(whole, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_kills_at_random_moments_until_it_has_run(seed: int, whole: Path, tmp_path: Path) -> None:
+def test_kills_at_random_moments(seed: int, whole: Path, tmp_path: Path) -> None:
     moments = random.Random(seed)
     kills = 0
     while kills < 6:
-        by_hand = moments.random() < 0.5
-        seconds = None if by_hand else moments.uniform(0, 1.5)
-        if has_run_or_dies(tmp_path, FIT, seconds, moments.randrange(1, 60) if by_hand else None):
+        in_a_write = moments.random() < 0.5
+        seconds = None if in_a_write else moments.uniform(0, 1.5)
+        if runs_to_the_end(tmp_path, FIT, seconds, moments.randrange(1, 60) if in_a_write else None):
             break
         kills += 1
     else:
-        assert has_run_or_dies(tmp_path, FIT, None, None)
+        assert runs_to_the_end(tmp_path, FIT, None, None)
     assert kills >= 2
     assert_same_end(whole, tmp_path)
 
 
 @pytest.mark.slow
-def test_two_processes_that_die_inside_an_epoch(tmp_path: Path) -> None:
+def test_two_processes_that_die_within_an_epoch(tmp_path: Path) -> None:
     two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
     words = ["fit", "--trainer.max_epochs", "3", "--data.batch_size", "16", *two]
     script = (

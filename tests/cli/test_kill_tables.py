@@ -1,4 +1,4 @@
-"""kill -9 of `torchnn fit` on a stream and on a text with categories, times and missing values, inside epochs too."""
+"""Kills of `torchnn fit` on a stream and on a text with categories, times and missing values, also within epochs."""
 
 import random
 from pathlib import Path
@@ -7,7 +7,7 @@ import pyarrow.csv as pacsv
 import pytest
 import torch
 
-from tests.cli.test_kill import assert_same_end, has_run_or_dies
+from tests.cli.test_kill import assert_same_end, runs_to_the_end
 from tests.streaming.helpers import mixed, write
 from torchnn.runs.resume import SECTION
 
@@ -33,7 +33,7 @@ def write_table(root: Path) -> Path:
 
 
 def batches_seen(root: Path) -> int:
-    """Batches of an unfinished epoch that the newest `last.ckpt` knows of."""
+    """The number of batches of an unfinished epoch in the newest `last.ckpt`."""
     found = list(root.glob("lightning_logs/version_*/checkpoints/last.ckpt"))
     if not found:
         return 0
@@ -43,22 +43,22 @@ def batches_seen(root: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
-def test_kills_inside_epochs_and_writes_change_nothing(table: str, tmp_path: Path) -> None:
+def test_kills_within_epochs_and_writes_change_nothing(table: str, tmp_path: Path) -> None:
     moments = random.Random(table)
     words = [*FIT, *TABLES[table]]
     whole, parts = write_table(tmp_path / "whole"), write_table(tmp_path / "parts")
-    assert has_run_or_dies(whole, words, None, None)
+    assert runs_to_the_end(whole, words, None, None)
     inside = []
     for kill in range(KILLS):
         in_a_write = kill % 2 == 1
         seconds = None if in_a_write else moments.uniform(0, 1.5)
-        if has_run_or_dies(parts, words, seconds, moments.randrange(2, 40) if in_a_write else None):
+        if runs_to_the_end(parts, words, seconds, moments.randrange(2, 40) if in_a_write else None):
             break
         if in_a_write:
             assert list(parts.rglob("*.tmp"))
         inside.append(batches_seen(parts))
     else:
-        assert has_run_or_dies(parts, words, None, None)
+        assert runs_to_the_end(parts, words, None, None)
     assert len(inside) >= 2
     assert any(inside)
     assert_same_end(whole, parts)

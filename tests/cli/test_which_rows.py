@@ -45,7 +45,7 @@ def test_a_copy_of_the_table_of_the_training_is_not_a_test(
     with pytest.raises(SystemExit) as stop:
         main(["test", "--data.path", "copy.csv"])
     assert stop.value.code == 2
-    assert "copy.csv is the very table that the checkpoint was trained on: give --data.part" in capsys.readouterr().err
+    assert "copy.csv is the table that the checkpoint was trained on: give --data.part" in capsys.readouterr().err
     main(["test", "--data.path", "copy.csv", "--data.part", "held_out"])
     assert printed_metrics(capsys.readouterr().out) == trained
     main(["test", "--data.path", "copy.csv", "--data.part", "all"])

@@ -1,4 +1,4 @@
-"""Commands in processes of their own, with the environment that launchers need."""
+"""Runs commands in subprocesses, with the environment that launchers need."""
 
 import os
 import socket
@@ -37,7 +37,7 @@ def done(words: Sequence[Any], folder: Path, seconds: float = 400, **env: str) -
 
 
 def sentences(output: str) -> list[str]:
-    """What torchnn says, among what a launcher says of it."""
+    """The lines of torchnn, without those of a launcher."""
     return [line for line in output.splitlines() if line.startswith("torchnn: ")]
 
 

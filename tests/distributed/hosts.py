@@ -1,4 +1,4 @@
-"""Two hosts on one machine: network namespaces that a cable joins, each with a name of its own."""
+"""Two hosts on one machine: network namespaces that are connected, each with a host name of its own."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ def run(*words: str) -> None:
 
 
 def reason_against() -> str | None:
-    """Why this machine has no namespaces to give, None if it has."""
+    """Why namespaces cannot be made on this machine, None if they can."""
     if shutil.which("ip") is None or shutil.which("unshare") is None:
         return "needs the commands ip and unshare"
     name = f"torchnn{os.getpid()}"
@@ -45,7 +45,7 @@ class Host:
         self.card = f"tnn{os.getpid() % 100_000}{'ab'[number]}"
 
     def command(self, words: Sequence[str]) -> list[str]:
-        """A command that runs there."""
+        """The words that run a command there."""
         inside = 'hostname "$0" && exec "$@"'
         return ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c", inside, self.name, *words]
 
@@ -60,14 +60,10 @@ class Host:
             text=True,
         )
 
-    def cut_off(self) -> None:
-        """Take the cable away: no packet leaves, and nobody is told."""
-        run("ip", "-n", self.namespace, "link", "set", self.card, "down")
-
 
 @contextlib.contextmanager
 def two_hosts() -> Iterator[tuple[Host, Host]]:
-    """Two hosts that reach each other; skips the test where that is not allowed."""
+    """Two hosts that reach each other; skips the test if the process may not make them."""
     if (reason := reason_against()) is not None:
         pytest.skip(reason)
     hosts = Host(0), Host(1)
@@ -90,7 +86,7 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
 
 
 def start_torchrun(hosts: Sequence[Host], words: Sequence[str], folder: Path) -> "list[subprocess.Popen[str]]":
-    """The launcher's file on each of two hosts, with further words for `torchnn fit`."""
+    """Run launch_torchrun.sh on each of two hosts, with further words for `torchnn fit`."""
     return [
         host.start(
             [str(LAUNCHERS / "launch_torchrun.sh"), *words],

@@ -1,4 +1,4 @@
-"""Whole runs, the same for any number of processes; `torchrun -m tests.distributed.runs` carries them out on many."""
+"""Whole runs for any number of processes; `torchrun -m tests.distributed.runs` runs them on several."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from torchnn.runs.savers import LastCheckpoint
 from torchnn.training import BinaryClassifier, TabularDataModule
 
 TRAINING_ROWS = 143
-BATCH_SIZE = 21  # 6 steps of 21 rows and one of 17: no two processes ever have as many rows
+BATCH_SIZE = 21  # 6 steps of 21 rows and one of 17: two processes never have equal numbers of rows
 STEPS = 7
 
 
@@ -49,14 +49,14 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "streamed": {"data": {"stream": True, "shuffle_rows": 70, "weight_column": "weight"}},
     "few validate": {"val": "few"},  # fewer than processes
-    "pairs": {"pairs": True},  # of somebody's own loader, which knows nothing of other processes
+    "pairs": {"pairs": True},  # a loader that knows nothing of other processes
     "sharded": {"data": {"weight_column": "weight"}, "sharded": True},
     "mean of means": {"recipe": "mean of means"},
 }
 
 
 class Sharded(BinaryClassifier):
-    """Its parameters are spread over the processes (FSDP2)."""
+    """A classifier whose parameters are sharded over the processes (FSDP2)."""
 
     def configure_model(self) -> None:
         if isinstance(self.network, FSDPModule):  # Lightning calls this for each of fit and test
@@ -68,7 +68,7 @@ class Sharded(BinaryClassifier):
 
 
 def write_tables(folder: Path) -> None:
-    """Rows to train on, to validate with and to hold out, in row groups of their own."""
+    """Write tables of training, validation and test rows, with several row groups each."""
     random = np.random.default_rng(0)
     for name, num_rows in (("train", TRAINING_ROWS), ("val", 61), ("test", 35), ("few", 2)):
         x = random.standard_normal((4, num_rows))
@@ -88,13 +88,13 @@ def trained(
     keep: str = "",
     output: str = "",
 ) -> dict[str, Any]:
-    """Train, test and predict in float64; everything that comes out of it.
+    """Train, test and predict in float64, and return all results.
 
     Args:
-        folder: with the tables.
-        name: of one of `RUNS`, or another one.
-        resume: a checkpoint to go on from.
-        max_steps: after which training ends, inside an epoch too.
+        folder: the folder with the tables.
+        name: a name of `RUNS`, or the description of another run.
+        resume: a checkpoint to resume from.
+        max_steps: steps after which training ends, also within an epoch.
         keep: name of a folder for the last checkpoint.
         output: name of a file for the predictions.
     """
@@ -149,7 +149,7 @@ def trained(
 
 
 class Pairs(list[tuple[Tensor, Tensor]]):
-    """This process's features and target of each batch; Lightning takes a plain list for several loaders."""
+    """This process's features and target of each batch; Lightning would take a plain list for several loaders."""
 
     def __init__(self, data: TabularDataModule) -> None:
         rank, num_ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
@@ -158,19 +158,19 @@ class Pairs(list[tuple[Tensor, Tensor]]):
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor of which every process has a part."""
+    """A whole tensor, gathered from the processes if it is sharded."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def differences(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, float]:
-    """The largest difference of each thing, relative where it is above 1."""
+    """The largest difference of each result, relative where the result is above 1."""
     assert a.keys() == b.keys()
     scales = {name: value.double().abs().clamp(min=1.0) for name, value in a.items()}
     return {name: float(((value.double() - b[name].double()).abs() / scales[name]).max()) for name, value in a.items()}
 
 
 def main(folder: Path, plan: dict[str, list[Any]]) -> None:
-    """Carry out runs, each a name of `RUNS` and the other arguments of `trained`, and save what came out by its key."""
+    """Do several runs, each given by the arguments of `trained`, and save the results of each under its key."""
     torch.set_num_threads(1)
     for key, (name, arguments) in plan.items():
         found = trained(folder, name, **arguments)

@@ -1,4 +1,4 @@
-"""Two and three processes train, test, choose and predict what one does, to the rounding of float64."""
+"""Two and three processes give the results of one process, up to rounding in float64."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ IN_THE_SECOND_EPOCH = STEPS + 3
 
 
 def on_many(folder: Path, num_ranks: int, plan: dict[str, list[Any]]) -> dict[str, dict[str, torch.Tensor]]:
-    """What so many processes get."""
+    """The results of a number of processes, by the key of the plan."""
     words = ["--standalone", "--nproc_per_node", str(num_ranks), "-m", "tests.distributed.runs"]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", *words, str(folder), json.dumps(plan)],
@@ -61,7 +61,7 @@ def three(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # but pairs to train on alone
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # the run of pairs has training rows only
 @pytest.mark.parametrize("name", EXACT)
 def test_two_processes_end_where_one_does(name: str, folder: Path, two: dict[str, Any]) -> None:
     found = differences(trained(folder, name), two[name])
@@ -69,7 +69,7 @@ def test_two_processes_end_where_one_does(name: str, folder: Path, two: dict[str
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # but pairs to train on alone
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # the run of pairs has training rows only
 @pytest.mark.parametrize("name", OF_THREE)
 def test_three_processes_end_where_one_does(name: str, folder: Path, three: dict[str, Any]) -> None:
     found = differences(trained(folder, name), three[name])
@@ -77,7 +77,7 @@ def test_three_processes_end_where_one_does(name: str, folder: Path, three: dict
 
 
 @pytest.mark.slow
-def test_a_mean_of_means_would_be_noticed(folder: Path, two: dict[str, Any]) -> None:
+def test_the_comparison_notices_a_mean_of_means(folder: Path, two: dict[str, Any]) -> None:
     assert differences(trained(folder, "mean of means"), trained(folder, "plain"))["fit/val_loss"] == 0, (
         "of one process"
     )
@@ -100,7 +100,7 @@ def test_the_same_seed_and_number_of_processes_give_the_same_bits(two: dict[str,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["weighted", "streamed"])
-def test_a_run_is_resumed_inside_an_epoch_by_the_same_number_of_processes_and_by_another(
+def test_a_run_resumes_within_an_epoch_with_the_same_or_another_number_of_processes(
     name: str, folder: Path, two: dict[str, Any]
 ) -> None:
     assert max(differences(two[name], two[f"{name} resumed"]).values()) == 0, "bit for bit"

@@ -1,4 +1,4 @@
-"""The three ways to launch a job, by the files that people are given."""
+"""The three ways to launch a job, with the files that users get."""
 
 import os
 import subprocess
@@ -15,12 +15,12 @@ SLURM_OF_ALL = {"SLURM_JOB_ID": "4321", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_N
 
 
 def slurm(rank: int) -> dict[str, str]:
-    """What srun puts into the environment of a task, of two on one node."""
+    """The environment that srun gives to one of two tasks on one node."""
     return {**SLURM_OF_ALL, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0"}
 
 
 def run_by_srun(words: list[str], folder: Path, **env: str) -> list[tuple[int, str, str]]:
-    """Two tasks at once: exit status, output and errors of each."""
+    """Run two tasks at once, and return exit status, output and errors of each."""
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     tasks = [
         subprocess.Popen(
@@ -37,7 +37,7 @@ def run_by_srun(words: list[str], folder: Path, **env: str) -> list[tuple[int, s
     return [(task.returncode, *output) for task, output in zip(tasks, outputs, strict=True)]
 
 
-def test_the_files_are_such_as_a_shell_and_slurm_take() -> None:
+def test_the_launch_files_have_the_form_that_a_shell_and_slurm_need() -> None:
     for path in LAUNCHERS.glob("launch_*"):
         assert done(["bash", "-n", path], LAUNCHERS).stderr == ""
     lines = (LAUNCHERS / "launch_slurm.sbatch").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Predictions of several processes that do not see each other's files are refused, not merged in part."""
+"""Predictions are refused, and not merged in part, if the processes do not see each other's files."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ ROWS = 9
 
 
 class Host:
-    """What the first process of two hears of the other, which has predicted `others` rows beside the own ones."""
+    """The messages of two processes, as the first receives them: the other one has predicted `others` rows."""
 
     def __init__(self, others: int) -> None:
         self.others = others
@@ -31,7 +31,7 @@ class Host:
 
 
 def first_process(path: Path, monkeypatch: pytest.MonkeyPatch, written: int | None, others: int) -> PredictionFile:
-    """One that has predicted rows 0 to 4, while the other one's file, if it is seen, holds the next ones."""
+    """The first process has predicted rows 0 to 4; the file of the other, if there is one, has the next rows."""
     file = PredictionFile(path)
     trainer: Any = SimpleNamespace(strategy=Host(others), global_rank=0, world_size=2, is_global_zero=True)
     module: Any = SimpleNamespace(device=torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""The algebra of a step on many processes, without any: each rank's batch through one model, then the mean."""
+"""The arithmetic of a step of many processes, in one process: each rank's batch through one model, then the mean."""
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -21,17 +21,17 @@ ROWS = 45
 
 
 class Ranks:
-    """Processes that take their steps in turn.
+    """Processes that do their steps in turn.
 
     Args:
-        loaders: one of each.
-        every: batches that are accumulated for a step.
-        others_tell: rows of all processes in the batch, where loaders do not know.
+        loaders: one for each process.
+        every: number of batches that are accumulated for a step.
+        rows_by_message: rows of all processes in the batch, as a message tells them if loaders do not know.
     """
 
-    def __init__(self, loaders: Sequence[Any], every: int = 1, others_tell: int = 0) -> None:
+    def __init__(self, loaders: Sequence[Any], every: int = 1, rows_by_message: int = 0) -> None:
         self.loaders, self.every = loaders, every
-        self.strategy = SimpleNamespace(reduce=lambda tensor, reduce_op: torch.tensor(others_tell))
+        self.strategy = SimpleNamespace(reduce=lambda tensor, reduce_op: torch.tensor(rows_by_message))
 
     def trainer(self, rank: int) -> Any:
         return SimpleNamespace(
@@ -44,7 +44,7 @@ class Ranks:
         )
 
     def steps(self, model: BinaryClassifier) -> tuple[list[list[Tensor]], float]:
-        """The gradient of each step as DDP and Lightning put it together, and the loss that they log."""
+        """The gradient of each step as DDP and Lightning combine it, and the loss that they log."""
         logged: list[tuple[float, int]] = []
         model.log = lambda name, value, **options: logged.append((float(value.detach()), options["batch_size"]))  # type: ignore[method-assign]
         batches = [list(loader) for loader in self.loaders]
@@ -108,7 +108,7 @@ def distance(a: tuple[list[list[Tensor]], float], b: tuple[list[list[Tensor]], f
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("batch_size", [8, 11, 44, 45])  # of 45 rows the last step has 5, 1, 1 and all
 @pytest.mark.parametrize("options", [{"pos_weight": 3.0}, {"loss": "mse"}], ids=str)
-def test_a_step_of_many_ranks_is_that_of_all_their_rows(
+def test_a_step_of_many_ranks_is_the_step_of_all_their_rows(
     num_ranks: int, batch_size: int, options: dict[str, Any], table: Table
 ) -> None:
     model = model_of(**options)
@@ -118,23 +118,23 @@ def test_a_step_of_many_ranks_is_that_of_all_their_rows(
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3])
 @pytest.mark.parametrize("every", [2, 3])
-def test_accumulated_batches_are_a_step_of_all_their_rows(num_ranks: int, every: int, table: Table) -> None:
+def test_accumulated_batches_are_one_step_of_all_their_rows(num_ranks: int, every: int, table: Table) -> None:
     model = model_of()
     found = Ranks(loaders(table, num_ranks, 8), every).steps(model)
     assert distance(found, expected(model, table, 8 * every)) < 1e-14
 
 
-def each_rank_alike(trainer: Any, batch_idx: int, num_rows: int, device: torch.device) -> Share:
+def equal_weight_of_ranks(trainer: Any, batch_idx: int, num_rows: int, device: torch.device) -> Share:
     return Share(num_rows)
 
 
-def each_batch_alike(trainer: Any, batch_idx: int, num_rows: int, device: torch.device) -> Share:
+def equal_weight_of_batches(trainer: Any, batch_idx: int, num_rows: int, device: torch.device) -> Share:
     share = share_of(trainer, batch_idx, num_rows, device)
     return share._replace(of_step=share.of_batch)
 
 
-@pytest.mark.parametrize(("recipe", "every"), [(each_rank_alike, 1), (each_batch_alike, 2)])
-def test_a_mean_of_means_is_another_step(
+@pytest.mark.parametrize(("recipe", "every"), [(equal_weight_of_ranks, 1), (equal_weight_of_batches, 2)])
+def test_a_mean_of_means_is_a_different_step(
     recipe: Callable[..., Share], every: int, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_of()
@@ -143,23 +143,23 @@ def test_a_mean_of_means_is_another_step(
     assert distance(found, expected(model, table, 8 * every)) > 1e-4
 
 
-def test_a_loader_that_knows_nothing_of_other_ranks_makes_them_tell(table: Table) -> None:
+def test_ranks_exchange_their_row_counts_if_the_loader_does_not_know_them(table: Table) -> None:
     rows = [torch.arange(30), torch.arange(30, ROWS)]
     parts = [BatchLoader(table, part, ROWS) for part in rows]
     own: list[Any] = [list(loader) for loader in parts]  # a list has no `rows_of_steps`
     model = model_of()
-    found = Ranks(own, others_tell=ROWS).steps(model)
+    found = Ranks(own, rows_by_message=ROWS).steps(model)
     assert distance(found, expected(model, table, ROWS)) < 1e-14
 
 
-def test_one_process_is_left_alone() -> None:
+def test_one_process_has_a_share_of_one() -> None:
     assert data_rank(None) == (0, 1)
     alone = SimpleNamespace(distributed_sampler_kwargs=None, accumulate_grad_batches=1)
     assert share_of(None, 5, 8, torch.device("cpu")) == share_of(alone, 5, 8, torch.device("cpu")) == Share(8, 1.0, 1.0)
 
 
-def test_the_share_of_even_ranks_is_one() -> None:
-    """So that nothing is multiplied."""
+def test_the_share_of_equal_ranks_is_one() -> None:
+    """Then nothing is multiplied."""
     knows = SimpleNamespace(rows_of_steps=lambda first, stop: 16 * (stop - first))
     trainer = SimpleNamespace(
         distributed_sampler_kwargs={"rank": 1, "num_replicas": 4},
@@ -182,7 +182,7 @@ def test_a_rank_without_rows_takes_part_with_gradients_of_zero(options: dict[str
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 
-def test_a_sum_begun_by_other_processes_counts_once() -> None:
+def test_a_sum_of_an_interrupted_run_counts_once_with_any_number_of_processes() -> None:
     begun = torch.tensor([3.0, 5.0])
     for num_ranks in (1, 2, 3, 4):
         total = sum(float(sum_of_process(begun, rank, num_ranks, is_mean=False)) for rank in range(num_ranks))
@@ -191,7 +191,7 @@ def test_a_sum_begun_by_other_processes_counts_once() -> None:
         assert mean / num_ranks == pytest.approx(4)
 
 
-def test_a_rank_without_held_out_rows_measures_nothing_and_says_nothing() -> None:
+def test_a_rank_without_held_out_rows_does_not_change_the_metrics() -> None:
     whole, with_empty = evaluation_metrics("val"), evaluation_metrics("val")
     probability, label = torch.tensor([[0.2], [0.7], [0.6]]), torch.tensor([[0], [1], [0]], dtype=torch.int32)
     whole.update(probability, label)

@@ -1,4 +1,4 @@
-"""Networks whose parameters or gradients two processes share: FSDP2 and DistributedDataParallel against one process."""
+"""FSDP2 and DistributedDataParallel with two processes give the results of one process, and share its memory."""
 
 import os
 import subprocess
@@ -187,8 +187,10 @@ def test_each_process_holds_half(kind: str, way: str, ranks: list[dict[str, Any]
     assert max(held) < 0.501 * alone["bytes"][kind]
 
 
-def test_gradients_that_are_not_sharded_are_whole_in_each(ranks: list[dict[str, Any]], alone: dict[str, Any]) -> None:
-    """The control of the count of bytes."""
+def test_gradients_that_are_not_sharded_are_whole_in_each_process(
+    ranks: list[dict[str, Any]], alone: dict[str, Any]
+) -> None:
+    """A check of the byte count itself."""
     assert ranks[0]["DDP"]["bytes"] == alone["bytes"]
 
 
@@ -208,8 +210,8 @@ def test_the_loss_by_its_name_gathers_the_parameters_too(ranks: list[dict[str, A
         assert_close(found["by name"], alone["gradients"])
 
 
-def test_layers_sharded_one_by_one_keep_the_cancelled_loss(ranks: list[dict[str, Any]]) -> None:
-    """Their hooks are no reason to ask the last one for a probability, of which cross-entropy is clamped at 100."""
+def test_layers_sharded_one_by_one_keep_the_exact_loss(ranks: list[dict[str, Any]]) -> None:
+    """Their hooks do not make the last layer return a probability, whose cross-entropy is clamped at 100."""
     x, y = batch(loud=1e3)
     expected = saturated()(x, y).detach()
     assert expected > 100
@@ -217,7 +219,7 @@ def test_layers_sharded_one_by_one_keep_the_cancelled_loss(ranks: list[dict[str,
         assert_close(found["saturated"], expected)
 
 
-def test_a_hook_of_anybody_else_is_asked_for_the_probability() -> None:
+def test_a_hook_of_the_user_gets_the_probability() -> None:
     mlp: Any = saturated()
     mlp.layers[-1].register_forward_hook(lambda *_: None)
     assert mlp(*batch(loud=1e3)) <= 100
@@ -244,8 +246,8 @@ def test_other_strategies_leave_the_model_alone() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimiser", ["AdamW", "SGD"])  # one of them keeps no state
-def test_the_command_shards_and_any_number_of_processes_goes_on(optimiser: str, tmp_path: Path) -> None:
-    """Uneven last batches, accumulated gradients, and a norm to clip that no process knows alone."""
+def test_the_command_shards_and_any_number_of_processes_resumes(optimiser: str, tmp_path: Path) -> None:
+    """With unequal last batches, accumulated gradients, and clipping by a norm that needs all processes."""
 
     def fit(epochs: int, *words: str) -> dict[str, Any]:
         command = [sys.executable, "-m", "torchnn", "fit", "--model.hidden_sizes", "[16]", "--data.batch_size", "33"]
@@ -260,9 +262,9 @@ def test_the_command_shards_and_any_number_of_processes_goes_on(optimiser: str, 
         return load_plain(tmp_path / done.stdout.split()[-1] / "checkpoints" / "last.ckpt")
 
     one, two = ("--trainer.devices", "1"), ("--trainer.devices", "2", "--trainer.strategy", "fsdp2")
-    goes_on = "--ckpt_path", str(tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt")
+    resume = "--ckpt_path", str(tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt")
     assert_close(fit(2, *two)["state_dict"], fit(2, *one)["state_dict"], 1e-10)
-    straight, resumed = fit(3, *two), fit(3, *two, *goes_on)
+    straight, resumed = fit(3, *two), fit(3, *two, *resume)
     torch.testing.assert_close(resumed["state_dict"], straight["state_dict"], rtol=0, atol=0)
     states, expected = (run["optimizer_states"][0] for run in (resumed, straight))
     torch.testing.assert_close(states["state"], expected["state"], rtol=0, atol=0)
@@ -271,4 +273,4 @@ def test_the_command_shards_and_any_number_of_processes_goes_on(optimiser: str, 
         for s in (states, expected)
     ]
     assert groups[0] == groups[1]
-    assert_close(fit(3, *one, *goes_on)["state_dict"], straight["state_dict"], 1e-10)
+    assert_close(fit(3, *one, *resume)["state_dict"], straight["state_dict"], 1e-10)

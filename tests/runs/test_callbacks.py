@@ -1,4 +1,4 @@
-"""The stop on values that are no numbers."""
+"""Training stops when the loss or a weight is not finite."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torchnn.training import BinaryClassifier, TabularDataModule
 
 
 class BadFeatures(pl.Callback):
-    """From epoch 1 on, a training row holds a value that is no number."""
+    """From epoch 1 on, a training row holds NaN."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -33,7 +33,7 @@ class HugeRate(pl.Callback):
 @pytest.mark.parametrize(
     ("fault", "cause"), [(HugeRate, "learning rate 1e.38 is probably too high"), (BadFeatures, "features hold values")]
 )
-def test_a_loss_that_is_no_number_stops_before_a_checkpoint_is_overwritten(
+def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint_is_overwritten(
     fault: type[pl.Callback], cause: str, tmp_path: Path
 ) -> None:
     saver = ModelCheckpoint(tmp_path, filename="last", enable_version_counter=False)

@@ -1,4 +1,4 @@
-"""Checkpoints are plain, found, proven to fit, and never run."""
+"""Checkpoints hold plain values only, are found, are checked to fit, and are never run as code."""
 
 import os
 import pickle
@@ -78,7 +78,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(content: Any, message: str, t
         read_checkpoint(tmp_path / "odd.ckpt")
 
 
-def test_weights_alone_are_tested_but_not_trained_further(tmp_path: Path) -> None:
+def test_a_checkpoint_with_weights_only_cannot_be_resumed(tmp_path: Path) -> None:
     torch.save({"state_dict": WEIGHTS, "hyper_parameters": {"in_features": 3}}, tmp_path / "weights.ckpt")
     read_checkpoint(tmp_path / "weights.ckpt")
     with pytest.raises(CheckpointError, match="holds weights only: it can be tested, but not trained further"):
@@ -98,7 +98,7 @@ def test_a_pickle_that_calls_is_refused_in_every_format(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_is_no_file_or_no_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_or_another_kind_of_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match="is a directory: give the path of a"):
         find_checkpoint(str(tmp_path), tmp_path)
     path = tmp_path / "table.ckpt"
@@ -134,7 +134,7 @@ def test_the_newest_last_is_that_of_any_run_and_never_a_temporary(tmp_path: Path
     assert find_checkpoint("last", tmp_path).name == "last-v1.ckpt"
     for name in ("9", "10"):
         os.utime(tmp_path / f"lightning_logs/version_{name}/checkpoints/last.ckpt", (100, 100))
-    assert find_checkpoint("last", tmp_path).parent.parent.name == "version_10", "of one moment, that of the later run"
+    assert find_checkpoint("last", tmp_path).parent.parent.name == "version_10", "of equal times, the later run"
 
 
 def test_every_truncation_of_a_checkpoint_is_refused(tmp_path: Path) -> None:

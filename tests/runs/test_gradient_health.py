@@ -1,4 +1,4 @@
-"""`GradientHealth`: what it measures is what explain measures, when it should, and nothing of the training changes."""
+"""`GradientHealth` measures what explain measures, at the right steps, without changing the training."""
 
 import csv
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_lost_errors_are_counted() -> None:
 
 
 class Trained(pl.LightningModule):
-    """Somebody else's module, with a Sequential that is not called `network`."""
+    """A module of a user, with a Sequential that is not called `network`."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ def test_it_finds_the_network_of_another_module(tmp_path: Path) -> None:
     model = Trained(nn.Linear(30, 4), nn.ReLU(), nn.Linear(4, 1))
     trainer(tmp_path, max_steps=8, callbacks=[health]).fit(model, TabularDataModule().train_dataloader())
     assert {len(points) for points in health.history.values()} == {2}
-    assert "lost_errors" not in health.history  # its loss is not seen from the network
+    assert "lost_errors" not in health.history  # the network does not know its loss
 
 
 def test_a_module_without_a_network_is_refused_before_anything_trains(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a test leaves behind: figures that scikit-learn agrees with, pictures that show something."""
+"""The report of a test: scikit-learn gives the same numbers, and the pictures are not empty."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def held_out(model: Any) -> tuple[np.ndarray, np.ndarray]:
     return probability, data.table.target[rows].numpy()
 
 
-def test_the_figures_are_those_of_scikit_learn(run: tuple[Any, Path]) -> None:
+def test_the_numbers_are_those_of_scikit_learn(run: tuple[Any, Path]) -> None:
     model, folder = run
     report = json.loads((folder / "test.json").read_text())
     probability, target = held_out(model)
@@ -50,7 +50,7 @@ def test_the_figures_are_those_of_scikit_learn(run: tuple[Any, Path]) -> None:
     assert report["classes"] == ["no", "yes"]
 
 
-def test_every_picture_shows_something(run: tuple[Any, Path]) -> None:
+def test_no_picture_is_empty(run: tuple[Any, Path]) -> None:
     _, folder = run
     for name in PICTURES:
         picture = Image.open(folder / f"{name}.png").convert("RGB")
@@ -61,7 +61,7 @@ def test_every_picture_shows_something(run: tuple[Any, Path]) -> None:
 
 
 def test_importance_is_that_of_scikit_learn(run: tuple[Any, Path]) -> None:
-    """Other shuffles, so within their spread; a time is one column though it has several slots."""
+    """The shuffles differ, so the results agree within their spread; a time is one column with several slots."""
     model, _ = run
     data = mixed_data()
     features, label = data.table.features, data.table.target.int()

@@ -1,4 +1,4 @@
-"""A run that was cut short anywhere and goes on ends where an uninterrupted one ends, bit for bit."""
+"""A run that is interrupted anywhere and resumed ends like an uninterrupted one, bit for bit."""
 
 import random
 from pathlib import Path
@@ -23,11 +23,11 @@ EPOCHS = 3
 
 
 class CutError(Exception):
-    """Where a run was killed."""
+    """Ends a run, as a kill would."""
 
 
 class Watcher(pl.Callback):
-    """Notes which rows each step trains on, draws from every global generator, and cuts the run after a step."""
+    """Records the rows of each step, draws from every global generator, and interrupts the run after a step."""
 
     def __init__(self, cut_after: int | None) -> None:
         self.cut_after = cut_after
@@ -42,7 +42,7 @@ class Watcher(pl.Callback):
 
 
 class Noise(pl.Callback):
-    """Somebody's regulariser: random numbers that end up in the weights."""
+    """A regulariser of a user: random numbers that change the weights."""
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
         for parameter in pl_module.parameters():
@@ -51,7 +51,7 @@ class Noise(pl.Callback):
 
 
 class Curve(LearningCurve):
-    """The points without the picture."""
+    """The points of the curve without the picture."""
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         pass
@@ -62,7 +62,7 @@ class Run:
 
     def __init__(self, folder: Path, resume: bool = False, cut_after: int | None = None, **options: Any) -> None:
         model_options = {"hidden_sizes": [4], "optimizer": "AdamW", **options.pop("model", {})}
-        pl.seed_everything(len(list(folder.glob("runs/*"))))  # another seed for every run, which must not matter
+        pl.seed_everything(len(list(folder.glob("runs/*"))))  # a different seed for every run, which must not matter
         torch.manual_seed(0)
         model = BinaryClassifier(30, **model_options)
         torch.manual_seed(99 if resume else 1)
@@ -86,7 +86,7 @@ class Run:
         self.folder = Path(self.trainer.loggers[0].log_dir or "")
 
     def state(self) -> dict[str, Any]:
-        """Everything that must not depend on where the run was cut."""
+        """Everything that must not depend on where the run was interrupted."""
         saved = torch.load(self.folder / "checkpoints/last.ckpt", weights_only=True)
         keep = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch")
         curve, loops = saved["callbacks"]["Curve"], saved["loops"]["fit_loop"]
@@ -141,15 +141,15 @@ QUICK = (5, 7, 8)  # inside an epoch, between two, after the first step of one
 @pytest.mark.parametrize(
     "cut_after", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in range(1, EPOCHS * BATCHES)]
 )
-def test_a_run_cut_after_any_step_ends_where_it_would_have(cut_after: int, whole: Run, tmp_path: Path) -> None:
+def test_a_run_interrupted_after_any_step_ends_like_a_whole_one(cut_after: int, whole: Run, tmp_path: Path) -> None:
     first = Run(tmp_path, cut_after=cut_after)
     second = Run(tmp_path, resume=True)
-    assert min(second.watcher.rows) == cut_after, "nothing is trained twice"
+    assert min(second.watcher.rows) == cut_after, "no step is trained twice"
     assert_same(whole, [first, second])
 
 
 @pytest.mark.slow
-def test_a_run_cut_again_and_again(whole: Run, tmp_path: Path) -> None:
+def test_a_run_interrupted_repeatedly_ends_like_a_whole_one(whole: Run, tmp_path: Path) -> None:
     cuts = [3, 4, 7, 8, 12, 14, 20]
     parts = [Run(tmp_path, resume=index > 0, cut_after=cut) for index, cut in enumerate(cuts)]
     assert_same(whole, [*parts, Run(tmp_path, resume=True)])
@@ -178,7 +178,7 @@ def test_a_run_cut_again_and_again(whole: Run, tmp_path: Path) -> None:
     ],
     ids=lambda options: str(options)[:60],
 )  # fmt: skip
-def test_cuts_under_other_settings(options: dict[str, Any], tmp_path: Path) -> None:
+def test_interruptions_with_other_settings(options: dict[str, Any], tmp_path: Path) -> None:
     whole = Run(tmp_path / "whole", **{**options})
     steps = whole.trainer.global_step
     for cut in sorted({3, 4, 6, 7, 8, steps - 1} & set(range(1, steps))):

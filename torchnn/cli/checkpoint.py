@@ -1,4 +1,4 @@
-"""Lightning's command line with a checkpoint that decides what flags of the same name cannot."""
+"""Lightning's command line, extended by what a checkpoint decides."""
 
 import os
 import sys
@@ -18,10 +18,10 @@ from torchnn.runs.restart import is_restarted, last_of_job, names_of_job
 
 
 class CheckpointCLI(LightningCLI):
-    """Reads --ckpt_path before anything is instantiated, and takes from it what this call does not decide."""
+    """Reads --ckpt_path before anything is instantiated, and takes from it what this call does not give."""
 
     datamodule: TabularDataModule
-    found: str | None = None  # what is said of the checkpoint, if it was not named
+    found: str | None = None  # a note about a checkpoint that was found by itself
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parser.parse_args(args)
@@ -30,7 +30,7 @@ class CheckpointCLI(LightningCLI):
         self.words = sys.argv[1:] if args is None else list(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Resolve --ckpt_path, refuse a file that is not safe or does not fit, and take its hyper-parameters."""
+        """Find the checkpoint, refuse a file that is not safe or does not fit, and take its hyper-parameters."""
         refuse_other_sizes(self.given)
         self.checkpoint: dict[str, Any] | None = None
         path = self._find_checkpoint()
@@ -43,7 +43,7 @@ class CheckpointCLI(LightningCLI):
         subcommand = self.config.subcommand
         config = self.config[subcommand]
         self.checkpoint = read_checkpoint(path, to_continue=subcommand == "fit")
-        table_options(self.checkpoint, path)  # whether they are
+        table_options(self.checkpoint, path)  # refuses options that the data module does not take
         config.ckpt_path = str(path)
         another_table = self._is_another_table(config.data, path)
         may_change = frozenset() if subcommand == "fit" else CHANGEABLE
@@ -53,7 +53,7 @@ class CheckpointCLI(LightningCLI):
             config[group][name] = value
         config.data.schema = self.checkpoint["hyper_parameters"].get("schema")
         if another_table and "data.part" not in self.given:
-            config.data.part = "all"  # nothing of it was trained on, so nothing has to be left out
+            config.data.part = "all"  # no row of it was trained on
         if subcommand == "fit":
             self._take_settings(self.checkpoint, path)
         if self.found is not None and config.data.fold is not None and "data.fold" not in self.given:
@@ -80,10 +80,10 @@ class CheckpointCLI(LightningCLI):
         return path
 
     def _is_another_table(self, data: Any, path: Path) -> bool:
-        """Whether a table is named that the checkpoint was not trained on.
+        """Whether this call names a table that the checkpoint was not trained on.
 
         Raises:
-            CheckpointError: no table is named, and the checkpoint names none.
+            CheckpointError: neither this call nor the checkpoint names a table.
         """
         assert self.checkpoint is not None
         trained_on = self.checkpoint.get("datamodule_hyper_parameters", {})
@@ -96,7 +96,7 @@ class CheckpointCLI(LightningCLI):
         return False
 
     def _take_settings(self, checkpoint: dict[str, Any], path: Path) -> None:
-        """Go on with the settings of the checkpoint's run, where this call gives no others."""
+        """Take the settings of the run in the checkpoint that this call does not give."""
         used = dict(flat(self._plain_config()))
         nested: dict[str, Any] = {}
         for name, value in resumed_settings(checkpoint, path, self.given, used).items():
@@ -105,29 +105,29 @@ class CheckpointCLI(LightningCLI):
         self.config = self.parser.parse_object({"fit": nested}, self.config)
 
     def _plain_config(self) -> dict[str, Any]:
-        """The arguments of this call as a file would hold them."""
+        """The arguments of this call as plain values, as a file would hold them."""
         text = self.parser.dump(self.config, skip_link_targets=False, skip_none=False, format="yaml")
         return dict(yaml.safe_load(text)[self.config.subcommand])
 
     def _check_same_table(self) -> None:
-        """Refuse held-out rows of a table that is no longer what the checkpoint was trained on, and a test on it."""
+        """Refuse a table that changed since the training, and a test on all rows of the table of the training."""
         assert self.checkpoint is not None
         trained = self.checkpoint.get("datamodule_hyper_parameters", {}).get("fingerprint")
         given = self.datamodule.hparams.get("fingerprint")
         if not self.datamodule.evaluates_all and trained != given:
             raise CheckpointError(
-                f"{self.datamodule.hparams['path']} has changed since the checkpoint was trained on it, so nobody "
-                "knows which rows were held out: give --data.part all to take all of them, or the table as it was."
+                f"{self.datamodule.hparams['path']} has changed since the checkpoint was trained on it, so the "
+                "held-out rows are unknown: give --data.part all to use all rows, or the unchanged table."
             )
-        judged = self.config.subcommand in ("validate", "test") and "data.part" not in self.given
-        if judged and self.datamodule.evaluates_all and trained and trained == given:
+        measures = self.config.subcommand in ("validate", "test") and "data.part" not in self.given
+        if measures and self.datamodule.evaluates_all and trained and trained == given:
             raise CheckpointError(
-                f"{self.datamodule.hparams['path']} is the very table that the checkpoint was trained on: give "
-                "--data.part held_out to judge by the rows that were held out, or all to judge by all."
+                f"{self.datamodule.hparams['path']} is the table that the checkpoint was trained on: give "
+                "--data.part held_out to use the rows that were held out, or all to use all rows."
             )
 
 
 def places(paths: Any) -> list[str]:
-    """Where paths lead, however they are written; none for what is no path."""
+    """The absolute form of paths, however they are written; empty for anything that is not a path."""
     named = [paths] if isinstance(paths, str) else paths or []
     return [os.path.abspath(os.path.expanduser(path)) for path in named]

@@ -1,1 +1,1 @@
-"""What a run reads and leaves: checkpoints, reports, predictions, exports."""
+"""What a run reads and writes: checkpoints, reports, predictions, exports."""

@@ -1,4 +1,4 @@
-"""What watches a run: a stop on values that are no numbers, and the pictures of the run folder."""
+"""Callbacks of every run: a stop when the loss is not finite, the learning curve, and the run folder."""
 
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,18 @@ from torch import Tensor
 from torchnn.files import replacing
 
 LAST = "last.ckpt"
-STEPS_BETWEEN_CHECKS = 50  # a look at a loss waits for the device; the end of an epoch is always checked
+STEPS_BETWEEN_CHECKS = 50  # reading a loss waits for the device; the end of an epoch is always checked
 
 
 class TrainingDivergedError(RuntimeError):
-    """The loss or a weight is no finite number any more."""
+    """The loss or a weight is NaN or infinite."""
 
 
 class StopOnNaN(Callback):
     """Stops the run with `TrainingDivergedError` before a checkpoint of broken weights can replace a good one.
 
-    Finite or not is accumulated on the device; it is looked at every 50 steps, and before validation saves.
+    Whether all losses were finite is accumulated on the device. It is read every 50 steps and before a checkpoint is
+    saved.
     """
 
     def __init__(self) -> None:
@@ -50,12 +51,12 @@ class StopOnNaN(Callback):
 
     def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.checked_at_step = trainer.global_step
-        watched = [torch.isfinite(p).all() for p in pl_module.parameters()]
+        checks = [torch.isfinite(p).all() for p in pl_module.parameters()]
         if self.all_finite is not None:
-            watched.append(self.all_finite)
+            checks.append(self.all_finite)
         if "val_loss" in trainer.callback_metrics:
-            watched.append(torch.isfinite(trainer.callback_metrics["val_loss"]).to(watched[0].device))
-        healthy = bool(torch.stack(watched).all())
+            checks.append(torch.isfinite(trainer.callback_metrics["val_loss"]).to(checks[0].device))
+        healthy = bool(torch.stack(checks).all())
         if trainer.strategy.reduce_boolean_decision(healthy, all=True):
             return
         saved = last_checkpoint(trainer)
@@ -66,11 +67,11 @@ class StopOnNaN(Callback):
 
 
 def likely_cause(trainer: pl.Trainer) -> str:
-    """Why a loss stopped being a number: the data, if they can be looked at, else the learning rate."""
+    """The likely reason of a loss that is not finite: the data, if they can be checked, else the learning rate."""
     training_features = getattr(getattr(trainer, "datamodule", None), "training_features", None)
     may_be_missing = getattr(trainer.lightning_module, "schema", None) is not None
     if training_features is not None and not may_be_missing and not all(map(all_finite, training_features())):
-        return "the features hold values that are no finite numbers"
+        return "the features hold values that are NaN or infinite"
     if any(p.dtype == torch.float16 for p in trainer.lightning_module.parameters()):
         return "float16 ends at 65504, use --trainer.precision 16-mixed or bf16-mixed"
     rate = trainer.optimizers[0].param_groups[0]["lr"]
@@ -78,7 +79,7 @@ def likely_cause(trainer: pl.Trainer) -> str:
 
 
 def all_finite(values: Tensor) -> bool:
-    """Whether there is no NaN and no infinity."""
+    """Whether no value is NaN or infinite."""
     return bool(torch.isfinite(values).all())
 
 
@@ -115,19 +116,19 @@ class LearningCurve(Callback):
 
 
 def last_checkpoint(trainer: pl.Trainer) -> str | None:
-    """Path of the newest `last.ckpt` that this run has written, if it has, or of the checkpoint it went on from."""
+    """Path of the newest `last.ckpt` of this run, or else of the checkpoint that it resumed from."""
     written = [str(getattr(callback, "best_model_path", "")) for callback in trainer.checkpoint_callbacks]
     resumed_from = None if trainer.ckpt_path is None else str(trainer.ckpt_path)
     return next((path for path in written if is_last(Path(path))), resumed_from)
 
 
 def is_last(path: Path) -> bool:
-    """Whether a file is a `last.ckpt`, or a `last-v1.ckpt` of runs that share a folder."""
+    """Whether a file is a `last.ckpt`, or a `last-v1.ckpt`, which runs that share a folder write."""
     return path.suffix == ".ckpt" and path.stem.split("-")[0] == Path(LAST).stem
 
 
 def run_folder(trainer: pl.Trainer) -> Path | None:
-    """Where this process writes pictures: the folder of the run's logger, on the first process only."""
+    """The folder of the run's logger, into which only the first process writes; None on the others, or without one."""
     if not trainer.is_global_zero or not isinstance(trainer.logger, CSVLogger):
         return None
     folder = Path(trainer.logger.log_dir)
@@ -136,7 +137,7 @@ def run_folder(trainer: pl.Trainer) -> Path | None:
 
 
 def new_figure(rows: int = 1) -> tuple[Any, Any]:
-    """A figure and its axes, outside pyplot, so that nothing global changes and no display is needed."""
+    """A figure and its axes, made without pyplot, so that nothing global changes and no display is needed."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 1 + 3 * rows), dpi=150, layout="constrained")

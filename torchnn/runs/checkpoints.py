@@ -15,11 +15,11 @@ def find_checkpoint(wanted: str, root: Path) -> Path:
     """The path that `wanted` stands for.
 
     Args:
-        wanted: "best" or "last" for those of the newest run below `root`, anything else is a path.
+        wanted: "best" or "last" for a checkpoint of the newest run below `root`; anything else is a path.
         root: the folder that holds `lightning_logs`.
 
     Raises:
-        CheckpointError: no such file.
+        CheckpointError: there is no such file.
     """
     if wanted not in ("best", "last"):
         path = Path(wanted)
@@ -31,25 +31,25 @@ def find_checkpoint(wanted: str, root: Path) -> Path:
     if newest is None:
         folder = root / "lightning_logs"
         raise CheckpointError(f"no run in {folder} has a checkpoint: train with torchnn fit, or give --ckpt_path.")
-    return newest if wanted == "last" else _best_beside(newest)
+    return newest if wanted == "last" else _best_of_run(newest)
 
 
 def newest_first(root: Path) -> list[Path]:
-    """Every `last.ckpt` of the runs below a folder."""
+    """The `last.ckpt` of every run below a folder, the newest first."""
     found = [*root.glob(f"lightning_logs/version_*/checkpoints/{LAST}"), *root.glob("checkpoints/*.ckpt")]
     return sorted(filter(is_last, found), key=_age, reverse=True)
 
 
 def _age(path: Path) -> tuple[int, int]:
-    """Later is greater; of two files of one moment the one of the later run."""
+    """A sort key: the time of writing, then the number of the run."""
     version = path.parent.parent.name.removeprefix("version_")
     return path.stat().st_mtime_ns, int(version) if version.isdigit() else -1
 
 
-def _best_beside(last: Path) -> Path:
-    """The best checkpoint of the run that `last` belongs to, as the newest checkpoint that names one says.
+def _best_of_run(last: Path) -> Path:
+    """The best checkpoint of the run that wrote `last`, as named by the newest checkpoint that names one.
 
-    A better one may be newer than `last`, and have replaced the one that `last` names.
+    `last` can name a checkpoint that a better one has replaced since.
     """
     for path in sorted(last.parent.glob("*.ckpt"), key=_age, reverse=True):
         try:
@@ -64,15 +64,15 @@ def _best_beside(last: Path) -> Path:
 
 
 def read_checkpoint(path: Path, to_continue: bool = False) -> dict[str, Any]:
-    """The contents of a checkpoint of `BinaryClassifier`, proven to fit the network that it describes.
+    """The contents of a checkpoint of `BinaryClassifier`, after checking that they fit the network they describe.
 
     Args:
         path: the file.
-        to_continue: whether training is to go on from it, which takes more than weights.
+        to_continue: whether training resumes from it, which needs more than weights.
 
     Raises:
-        CheckpointError: the file is no checkpoint, is truncated, holds code, does not fit, or holds weights that are
-            no finite numbers.
+        CheckpointError: the file is not a checkpoint, is truncated, holds code, does not fit, or holds weights that are
+            not finite.
     """
     checkpoint = load_plain(path)
     BinaryClassifier.from_checkpoint(checkpoint, path)
@@ -82,10 +82,10 @@ def read_checkpoint(path: Path, to_continue: bool = False) -> dict[str, Any]:
 
 
 def table_options(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The arguments of the `TabularDataModule` that a model was trained with; none if it had another one.
+    """The arguments of the `TabularDataModule` that a model was trained with; empty for another data module.
 
     Raises:
-        CheckpointError: they are not what that class takes.
+        CheckpointError: that class does not take them.
     """
     options = checkpoint.get("datamodule_hyper_parameters", {})
     parser = ArgumentParser(exit_on_error=False)
@@ -99,7 +99,7 @@ def table_options(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def check_training_state(checkpoint: dict[str, Any], path: Path) -> None:
-    """Raise CheckpointError unless training can go on from a checkpoint, as far as one sees from outside."""
+    """Raise CheckpointError unless a checkpoint has the parts that resuming needs, in the right form."""
     if not {"optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step"} <= checkpoint.keys():
         raise CheckpointError(f"checkpoint {path} holds weights only: it can be tested, but not trained further.")
     schedules = int(checkpoint["hyper_parameters"].get("lr_scheduler") is not None)

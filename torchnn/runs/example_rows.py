@@ -1,4 +1,4 @@
-"""Rows of the data that a checkpoint was trained on, as its network sees them."""
+"""Rows of the data that a checkpoint was trained on, preprocessed for its network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from torchnn.model.classifier import BinaryClassifier
 
 @dataclass(frozen=True)
 class ExampleRows:
-    """Some rows for a trained network.
+    """Rows for a trained network.
 
     Attributes:
-        x: preprocessed as the model does it, float64, (rows, columns).
+        x: preprocessed by the model, float64, (rows, columns).
         y: targets, float64, (rows, 1).
         columns: names of the columns of `x`.
         labels: the name of each row's class.
@@ -32,7 +32,7 @@ class ExampleRows:
 def example_rows(
     model: BinaryClassifier, trained_on: Mapping[str, Any] | None, rows: Sequence[int], data: Mapping[str, Any]
 ) -> ExampleRows:
-    """Take rows of a table by their position in it, as predictions count.
+    """Take rows of a table by their position, which is the number in the predictions.
 
     Args:
         model: with its fitted preprocessing.
@@ -41,14 +41,14 @@ def example_rows(
         data: arguments that replace those of the training, as {"path": "other.csv"}.
 
     Raises:
-        CheckpointError: data that nobody names, or a row that the table does not have.
-        TableError: a table without a column that the model or the loss needs.
+        CheckpointError: no data are named, or the table does not have a row.
+        TableError: the table lacks a column that the model or the loss needs.
     """
     options = {name: value for name, value in {**(trained_on or {}), **data}.items() if name != "fingerprint"}
     if trained_on is None and not data:
         raise CheckpointError("the checkpoint does not name the data it was trained on: give --data.path.")
     module = TabularDataModule(**{**options, "part": "all", "stream": False, "schema": model.options.schema})
-    module.test_dataloader()  # which reads the target
+    module.test_dataloader()  # reads the target
     table = module.table
     for row in rows:
         if not 0 <= row < len(table):

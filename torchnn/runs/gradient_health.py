@@ -1,4 +1,4 @@
-"""What `torchnn explain` measures of one pass, measured while a network trains."""
+"""The measures of `torchnn explain`, taken while a network trains."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,25 +15,25 @@ from torchnn.modules.mlp import MLP
 from torchnn.ops.loss import binary_cross_entropy_with_logits_delta
 from torchnn.runs.callbacks import new_figure, run_folder, save_figure
 
-MOST_ROWS = 1024  # of a batch that are looked at
-SMALLEST = 1e-12  # that the picture shows of a gradient
+MOST_ROWS = 1024  # of a batch that are measured
+SMALLEST = 1e-12  # norm of a gradient in the picture
 
 
 class GradientHealth(Callback):
-    """Logs, every so many steps, how gradients and neurons are, and draws it into `gradient_health.png`.
+    """Logs norms of gradients and shares of saturated and dead neurons, and draws them into `gradient_health.png`.
 
-    For each layer l: `gradient_norm/layer_l`, the norm of ∂J/∂W[l]; `gradient_ratio/layer_l`, that norm by the last
-    layer's; `saturated/layer_l`, the share of its outputs where g'(z) is below 1 % of its largest value (sigmoid and
-    tanh); `dead/layer_l`, the share of its neurons that are 0 on every row looked at (relu). For a last sigmoid that
-    trains on a target, `lost_errors`: the share of outputs whose error BCELoss after Sigmoid would lose (and this
-    library keeps). Between the measured steps it costs a comparison; at a measured step one more forward pass of at
-    most 1,024 rows, and one wait for the device. The first process measures, on its own rows.
+    For each layer l it logs `gradient_norm/layer_l`, the norm of ∂J/∂W[l]; `gradient_ratio/layer_l`, that norm divided
+    by the last layer's; `saturated/layer_l`, the share of outputs where g'(z) is below 1 % of its largest value
+    (sigmoid and tanh); `dead/layer_l`, the share of neurons that are 0 on every measured row (relu). If the last
+    layer is a sigmoid that trains on a target, it logs `lost_errors`: the share of outputs whose error BCELoss after
+    Sigmoid would lose, and this library keeps. A measured step costs one more forward pass of at most 1,024 rows, and
+    one wait for the device; any other step costs a comparison. The first process measures its own rows.
 
     Args:
-        every_n_steps: steps of the optimiser between two measurements, 1 or more.
+        every_n_steps: optimiser steps between two measurements, 1 or more.
 
     Raises:
-        ValueError: `every_n_steps` below 1, or, when the fit starts, a module that holds no network of dense layers.
+        ValueError: `every_n_steps` is below 1, or, when the fit starts, the module has no network of dense layers.
 
     >>> GradientHealth(every_n_steps=10).every_n_steps
     10
@@ -49,7 +49,7 @@ class GradientHealth(Callback):
         self._measured_step = -1
 
     def state_dict(self) -> dict[str, Any]:
-        """What was measured so far, so that a resumed run draws all of it."""
+        """All measurements so far, so that a resumed run draws the whole picture."""
         return dict(self.history)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class GradientHealth(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Before a step that is measured, listen to what the network is given."""
+        """Before a measured step, start to record the input of the network."""
         due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._measured_step
         if due and trainer.is_global_zero and self._hook is None:
             self._hook = network_of(pl_module).register_forward_pre_hook(self._listen, with_kwargs=True)
@@ -75,7 +75,7 @@ class GradientHealth(Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Measure, where gradients are complete and, under 16-bit precision, unscaled."""
+        """Measure at the point where gradients are complete and, in 16-bit precision, unscaled."""
         if self._given is None:
             return
         network, (x, target) = network_of(pl_module), self._given
@@ -103,10 +103,10 @@ class GradientHealth(Callback):
 
 
 def network_of(pl_module: pl.LightningModule) -> nn.Module:
-    """The network of a module: its first `MLP`, or its first Sequential that can be explained.
+    """The network of a module: its first `MLP` or `Sequential` that can be explained.
 
     Raises:
-        ValueError: it holds neither.
+        ValueError: it has neither.
     """
     for module in pl_module.modules():
         if type(module) in (MLP, nn.Sequential):
@@ -122,7 +122,7 @@ def network_of(pl_module: pl.LightningModule) -> nn.Module:
 
 
 def layers_of_untouched(network: nn.Module) -> list[Layer]:
-    """`layers_of`, whatever hooks the network itself has, ours among them; its parts may have none."""
+    """`layers_of` of a network that may have hooks, ours among them; its parts may not."""
     if type(network) is MLP:
         return [layer for part in network.layers for layer in layers_of(part)]
     return layers_of(nn.Sequential(*network.children()))
@@ -130,7 +130,7 @@ def layers_of_untouched(network: nn.Module) -> list[Layer]:
 
 @torch.no_grad()
 def measure(layers: Sequence[Layer], x: Tensor, target: Tensor | None) -> dict[str, float]:
-    """Everything that is logged, by name, with one wait for the device."""
+    """All logged values by name, with one wait for the device."""
     x = x.to(layers[0].weight.dtype)
     gradients = [torch.zeros_like(one.weight) if one.weight.grad is None else one.weight.grad for one in layers]
     zs, activations = forward(layers, x)
@@ -153,7 +153,7 @@ def measure(layers: Sequence[Layer], x: Tensor, target: Tensor | None) -> dict[s
 
 
 def draw(history: dict[str, list[tuple[int, float]]]) -> Any:
-    """Norms of the gradients above, shares of neurons below, by step."""
+    """A figure with the norms of the gradients above and the shares of neurons below, by step."""
     figure, axes = new_figure(rows=2)
     for name, points in history.items():
         kind, _, layer = name.partition("/")

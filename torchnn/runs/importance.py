@@ -1,4 +1,4 @@
-"""Permutation importance: what a model loses when a column is shuffled."""
+"""Permutation importance: how much worse a model is when a column is shuffled."""
 
 from typing import Any, NamedTuple
 
@@ -9,17 +9,17 @@ from torchmetrics.functional.classification import binary_auroc
 from torchnn.model.decisions import as_probability
 
 REPEATS = 5
-MOST_COLUMNS = 200  # shuffled; a wider table is measured once a column
+MOST_COLUMNS = 200  # that are shuffled REPEATS times; each column of a wider table is shuffled once
 SEED = 0  # the same shuffles in every test
 
 
 class Importance(NamedTuple):
-    """What shuffling a column costs.
+    """The effect of shuffling a column.
 
     Attributes:
         column: its name.
-        mean: area under the ROC lost, over the shuffles.
-        sd: its standard deviation over the shuffles.
+        mean: loss of area under the ROC, averaged over the shuffles.
+        sd: standard deviation of that loss over the shuffles.
     """
 
     column: str
@@ -28,10 +28,10 @@ class Importance(NamedTuple):
 
 
 def permutation_importance(model: Any, features: Tensor, label: Tensor) -> list[Importance]:
-    """The area under the ROC that each column is worth, the most important first.
+    """The area under the ROC that is lost when each column is shuffled, the most important column first.
 
-    Breiman 2001, "Random forests". All numbers of a column are shuffled together. Columns that say the same stand in
-    for each other, so that each of them alone may seem to be worth nothing.
+    Breiman 2001, "Random forests". All slots of a column are shuffled together. Correlated columns can replace each
+    other, so each of them may seem unimportant.
 
     Args:
         model: a `BinaryClassifier`.

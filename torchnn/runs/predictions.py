@@ -1,4 +1,4 @@
-"""Predictions to a file: each row once, in the order of the table, whatever the number of processes."""
+"""Predictions in a file: each row once, in the order of the table, for any number of processes."""
 
 import glob
 import uuid
@@ -22,36 +22,37 @@ ROWS_AT_A_TIME = 65_536
 
 
 class PredictionError(ValueError):
-    """Predictions that cannot be written as one table; the message is one sentence."""
+    """Predictions cannot be written as one table; the message is one sentence."""
 
 
 class PredictionFile(Callback):
-    """Writes the predictions of all processes as one table, as they are made: none are kept in memory.
+    """Writes the predictions of all processes as one table, without keeping them in memory.
 
-    Each process writes those of its rows, in order, to a file beside the one that is asked for; the first process
-    then merges them, and the file appears when it is complete. Before anything is predicted the first process looks
-    whether it sees the files of all others, and in the end whether they hold as many rows as were predicted.
+    Each process writes the predictions of its rows, in order, to a temporary file next to the wanted one. The first
+    process then merges these files, and the wanted file appears when it is complete. Before anything is predicted the
+    first process checks that it sees the files of all others, and at the end that they hold all predicted rows.
 
     Args:
-        path: .csv, .tsv or .parquet; must not exist yet; in a folder that all processes share.
+        path: a new .csv, .tsv or .parquet file, in a folder that all processes share.
 
     Raises:
-        ValueError: another suffix, no such folder, or a file that exists; when it runs, a folder that is not shared.
+        ValueError: another suffix, a folder that does not exist, or a file that exists.
+        PredictionError: when it runs, a folder that the processes do not share.
     """
 
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() not in FORMATS:
-            raise ValueError(f"{path} has no suffix of {', '.join(FORMATS)}: choose one.")
+            raise ValueError(f"{path} does not end in {', '.join(FORMATS)}: choose one of them.")
         if path.exists():
             raise ValueError(f"{path} exists: give a new file, or remove it first.")
         if not path.parent.is_dir():
-            raise ValueError(f"{path.parent} is no folder: make it first.")
+            raise ValueError(f"{path.parent} is not a folder: create it first.")
         self.path = path
         self.run = ""
         self.own: Spill | None = None
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # What an earlier run left under another name is never taken for a part of this one.
+        # The name of the run keeps files that an earlier run has left from being merged.
         self.run = trainer.strategy.broadcast(uuid.uuid4().hex[:8])
         if trainer.is_global_zero:
             for path in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.arrow"):
@@ -63,7 +64,7 @@ class PredictionFile(Callback):
         if missing:
             raise PredictionError(
                 f"--output {self.path}: {missing} of {trainer.world_size} processes write into a folder of this name "
-                "that the first process does not see: give one on a disk that all hosts share."
+                "that the first process does not see: give a folder that all hosts share."
             )
 
     def on_predict_batch_end(
@@ -84,18 +85,18 @@ class PredictionFile(Callback):
         assert self.own is not None
         self.own.close()
         own_rows = torch.tensor(self.own.num_rows, device=pl_module.device)
-        predicted = int(trainer.strategy.reduce(own_rows, reduce_op="sum"))  # when all are spilled
+        predicted = int(trainer.strategy.reduce(own_rows, reduce_op="sum"))  # waits until every process has written
         seen = predicted
         if trainer.is_global_zero:
             seen = sum(map(rows_of_spill, self._all_spilled(trainer)))
             if seen == predicted:
                 write_table(merged([read_spill(path) for path in self._all_spilled(trainer)]), self.path)
-        seen = trainer.strategy.broadcast(seen)  # when they are merged
+        seen = trainer.strategy.broadcast(seen)  # waits until the first process has merged
         self.own.remove()
         if seen != predicted:
             raise PredictionError(
                 f"--output {self.path}: {predicted:,} rows were predicted, but the first process finds {seen:,} of "
-                "them beside it: give one on a disk that all hosts share."
+                "them next to it: give a folder that all hosts share."
             )
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -110,7 +111,7 @@ class PredictionFile(Callback):
 
 
 class Spill:
-    """Tables that wait in a file, in larger parts than they came in; without a row it is empty."""
+    """A temporary file of tables, in larger parts than they are added; it is empty if there is no row."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -147,7 +148,7 @@ class Spill:
 
 
 def read_spill(path: Path) -> Iterator[pa.Table]:
-    """The tables of a spill, one at a time."""
+    """The tables of a temporary file, one at a time."""
     if not path.stat().st_size:
         return
     with pa.OSFile(str(path)) as file, ipc.open_file(file) as spilled:
@@ -156,12 +157,12 @@ def read_spill(path: Path) -> Iterator[pa.Table]:
 
 
 def rows_of_spill(path: Path) -> int:
-    """Rows of a spill; none of a file that is not there."""
+    """The number of rows of a temporary file; 0 if it does not exist."""
     return sum(map(len, read_spill(path))) if path.exists() else 0
 
 
 def merged(parts: Sequence[Iterator[pa.Table]]) -> Iterator[pa.Table]:
-    """The rows of several sequences of tables, each in the order of the first column, in this order.
+    """The rows of several sequences of tables in the order of the first column, in which each sequence is.
 
     >>> parts = [[pa.table({"row": [0, 3]})], [pa.table({"row": [1]}), pa.table({"row": [2]})]]
     >>> [row for table in merged([iter(part) for part in parts]) for row in table["row"].to_pylist()]
@@ -169,7 +170,7 @@ def merged(parts: Sequence[Iterator[pa.Table]]) -> Iterator[pa.Table]:
     """
     heads = {number: table for number, part in enumerate(parts) if (table := next(part, None)) is not None}
     while heads:
-        # No row that is still to come stands before the end of the head that ends first.
+        # All rows that are still to come are after the end of the head that ends first.
         limit = min(head[0][-1].as_py() for head in heads.values())
         taken = []
         for number, head in list(heads.items()):
@@ -185,7 +186,7 @@ def merged(parts: Sequence[Iterator[pa.Table]]) -> Iterator[pa.Table]:
 
 
 def as_arrow(outputs: Any, classes: Sequence[str], ids: Any, id_name: str) -> pa.Table:
-    """Number of each row, its id if it has one, probability of class 1, and label by name.
+    """The number of each row, its id if it has one, the probability of class 1, and the name of its class.
 
     >>> import torch
     >>> outputs = {name: torch.tensor([value]) for name, value in (("row", 7), ("probability", 0.5), ("label", 1))}
@@ -194,7 +195,7 @@ def as_arrow(outputs: Any, classes: Sequence[str], ids: Any, id_name: str) -> pa
     """
     row, probability, label = (pa.array(outputs[name].cpu().numpy()) for name in ("row", "probability", "label"))
     if ids is not None and pa.types.is_dictionary(ids.type):
-        ids = pc.cast(ids, ids.type.value_type)  # each part of a table may have a dictionary of its own
+        ids = pc.cast(ids, ids.type.value_type)  # dictionaries differ between the parts of a table
     ids = row if ids is None else ids
     columns = [row, ids, probability, pa.array(classes).take(label)]
     return pa.Table.from_arrays(columns, names=["", id_name, "probability", "label"])

@@ -1,4 +1,4 @@
-"""What a test leaves in the run folder: the figures as JSON, and pictures of them."""
+"""What `torchnn test` writes into the run folder: its results as JSON, and pictures of them."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -22,16 +22,16 @@ from torchnn.runs.callbacks import new_figure, run_folder, save_figure
 from torchnn.runs.importance import Importance, permutation_importance
 from torchnn.tables.target import check_both_classes
 
-IMPORTANCE_ROWS = 10_000  # held-out rows that importance is measured on, at most
+IMPORTANCE_ROWS = 10_000  # at most so many held-out rows are used to measure importance
 SHOWN = 20  # columns in the picture of importance
-POINTS_OF_A_CURVE = 10_000  # more than a picture shows, and matplotlib takes much memory for millions
-BINS = 10  # of the reliability diagram, as many rows in each
+POINTS_OF_A_CURVE = 10_000  # more than a picture shows; matplotlib needs much memory for millions
+BINS = 10  # of the reliability diagram, with equal numbers of rows
 
 
 class TestReport(Callback):
     """Writes `test.json` and the pictures of the held-out rows into the run folder."""
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # pytest would collect it
 
     def __init__(self) -> None:
         self.first: list[tuple[Tensor, Tensor, Tensor]] = []  # row, features and target of each batch
@@ -56,8 +56,8 @@ class TestReport(Callback):
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         model: Any = pl_module
-        probability, target, _ = model.held_out.compute()  # every process takes part
-        row, features, true = (together(parts, trainer) for parts in zip(*self.first, strict=True))
+        probability, target, _ = model.held_out.compute()  # a message among all processes
+        row, features, true = (gathered(parts, trainer) for parts in zip(*self.first, strict=True))
         label = target.round().int().flatten()  # torchmetrics makes a scalar of a single row
         schema = model.schema
         classes = ("0", "1") if schema is None else schema.classes
@@ -88,21 +88,21 @@ class TestReport(Callback):
         write_whole(folder / "test.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
-def together(parts: Sequence[Tensor], trainer: pl.Trainer) -> Tensor:
-    """What all batches of all processes hold."""
+def gathered(parts: Sequence[Tensor], trainer: pl.Trainer) -> Tensor:
+    """The rows of all batches of all processes."""
     own = torch.cat(list(parts))
     return own if trainer.world_size == 1 else torch.cat(gather_all_tensors(own))
 
 
 def draw(path: Path, how: Callable[[Any], None]) -> None:
-    """One picture."""
+    """Write one picture, drawn by a function of its axes."""
     figure, axes = new_figure()
     how(axes)
     save_figure(figure, path)
 
 
 def thinned(curve: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Some points of a curve, evenly spaced, the first and the last among them."""
+    """Evenly spaced points of a curve, with the first and the last."""
     last = len(curve[0]) - 1
     shown = torch.linspace(0, last, min(last + 1, POINTS_OF_A_CURVE), dtype=torch.float64).round().long()
     first, second, third = (points[shown] for points in curve)
@@ -145,12 +145,12 @@ def draw_threshold(axes: Any, probability: Tensor, label: Tensor, threshold: flo
     for name, values, style in (("precision", precision, "-"), ("recall", recall, "--"), ("F1", f1, "-.")):
         axes.plot(thresholds.numpy(), values.numpy(), style, label=name)
     axes.axvline(threshold, color="grey", linestyle=":", label=f"threshold {threshold:.3g}")
-    axes.set(xlabel="threshold", ylabel="on held-out rows", title="What a threshold gives", xlim=(0, 1), ylim=(0, 1.05))
+    axes.set(xlabel="threshold", ylabel="on held-out rows", title="Metrics by threshold", xlim=(0, 1), ylim=(0, 1.05))
     axes.legend()
 
 
 def draw_confusion(axes: Any, counts: Tensor, classes: tuple[str, str]) -> None:
-    """Rows by true and by predicted class; by scikit-learn, since torchmetrics' plot warns under numpy 2."""
+    """Rows by true and by predicted class, drawn by scikit-learn because torchmetrics' plot warns with numpy 2."""
     ConfusionMatrixDisplay(counts.numpy(), display_labels=classes).plot(ax=axes, cmap="Blues", colorbar=False)
     axes.set(title="Held-out rows", xlabel="predicted class", ylabel="true class")
 

@@ -1,4 +1,4 @@
-"""What a run needs, beside what Lightning saves, to end where it would have ended without an interruption."""
+"""The state that a resumed run needs, in addition to what Lightning saves, to end like an uninterrupted run."""
 
 import csv
 import random
@@ -31,14 +31,14 @@ SECTION = "torchnn"  # of a checkpoint
 
 
 class TrainingState(callbacks.Callback):
-    """Puts the state of training that Lightning leaves out into every checkpoint, and takes it up again.
+    """Saves the state of training that Lightning leaves out in every checkpoint, and restores it.
 
-    Those are: generators of random numbers, sums behind the metrics of an unfinished epoch, the metrics seen last (a
-    schedule may wait for one), and the point of the epoch, which Lightning's own counters do not give at every hook.
-    A resumed run begins with the rows of `metrics.csv` that came before its checkpoint.
+    This state is: the random number generators; the sums behind the metrics of an unfinished epoch; the latest metrics,
+    because a schedule may wait for one; and the position in the epoch, which Lightning's counters do not give at
+    every hook. The `metrics.csv` of a resumed run begins with the rows from before its checkpoint.
 
     Args:
-        settings: plain values that describe the run, kept for those who resume it.
+        settings: plain values that describe the run, saved in its checkpoints.
     """
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
@@ -63,9 +63,9 @@ class TrainingState(callbacks.Callback):
         epochs = loop.epoch_progress.current
         inside = epochs.started > epochs.processed
         batches = loop.epoch_loop.batch_progress.current.processed if inside else 0
-        counted = inside and not is_accumulating(trainer)  # Lightning adds this step later
+        counted = inside and not is_accumulating(trainer)  # Lightning counts this step later
         settle_progress(checkpoint["loops"]["fit_loop"], epochs.processed, batches)
-        checkpoint["epoch"] = max(0, epochs.processed - (batches == 0))  # the one trained in last
+        checkpoint["epoch"] = max(0, epochs.processed - (batches == 0))  # the last epoch that was trained in
         checkpoint[SECTION] = {
             "settings": self.settings,
             "epochs": epochs.processed,
@@ -95,7 +95,7 @@ class TrainingState(callbacks.Callback):
             return
         latest_metrics(trainer).update(self._resumed["metrics"])
         self._sums = self._resumed["sums"]
-        if self._resumed["plateau_waits"]:  # Lightning steps it after the hook at which the best is saved
+        if self._resumed["plateau_waits"]:  # Lightning steps it after the best checkpoint is saved
             trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
         if self._resumed["batches"] == 0:
             begin_epoch_afresh(trainer)
@@ -109,7 +109,7 @@ class TrainingState(callbacks.Callback):
             self._resumed = None
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
-        """After the first loss is logged, and before an optimiser that asks for more of them logs the second."""
+        """Add the restored sums when the first loss is logged; an optimiser may compute more losses in one step."""
         if self._sums:
             for name, sums in self._sums.items():
                 metric = epoch_results(trainer)[name]
@@ -122,11 +122,11 @@ class TrainingState(callbacks.Callback):
             self._sums = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        set_not_restarting(trainer)  # or ReduceLROnPlateau would miss the epoch in which the run went on
+        set_not_restarting(trainer)  # or ReduceLROnPlateau would miss the epoch in which the run resumed
 
     @staticmethod
     def _running_sums(trainer: pl.Trainer) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What each process has logged in this epoch, for each metric that is a sum or a mean over its batches."""
+        """The sums of each process in this epoch, for each metric that is a sum or a mean over batches."""
         for name, metric in epoch_results(trainer).items():
             if metric.is_tensor and not metric.has_reset and metric.meta.on_epoch:
                 attributes = ("value", "cumulated_batch_size") if metric.meta.is_mean_reduction else ("value",)
@@ -136,9 +136,9 @@ class TrainingState(callbacks.Callback):
 
 
 class EarlyStopping(callbacks.EarlyStopping):
-    """Lightning's `EarlyStopping`, whose limits are those of the run, not those of the checkpoint it goes on from.
+    """Lightning's `EarlyStopping`, but with the limits of this run instead of those in the checkpoint.
 
-    A run that it had stopped stays stopped, unless one of the limits is another one now.
+    A run that it had stopped stays stopped, unless one of the limits has changed.
     """
 
     LIMITS = ("patience", "min_delta", "stopping_threshold", "divergence_threshold", "check_finite")
@@ -178,13 +178,13 @@ class EarlyStopping(callbacks.EarlyStopping):
 
 
 def sum_of_process(values: torch.Tensor, rank: int, num_ranks: int, is_mean: bool) -> torch.Tensor:
-    """What a process goes on summing from.
+    """The sum that a process of a resumed run starts with.
 
     Args:
-        values: what each process of the run that goes on had summed, (processes,).
+        values: the sum of each process of the interrupted run, (processes,).
         rank: number of this process.
-        num_ranks: number of processes now. As many as before go on with their own sums; others begin alike.
-        is_mean: whether the mean over processes counts in the end, or else the sum.
+        num_ranks: number of processes now. If it has not changed, each process continues its own sum.
+        is_mean: whether the mean over processes is used in the end, or else the sum.
 
     >>> [int(sum_of_process(torch.tensor([3, 5]), rank, 3, is_mean=True)) for rank in range(3)]
     [4, 4, 4]
@@ -199,10 +199,10 @@ def sum_of_process(values: torch.Tensor, rank: int, num_ranks: int, is_mean: boo
 
 
 def settle_progress(fit_loop: dict[str, Any], epochs: int, batches: int) -> None:
-    """Make Lightning's counters say: so many epochs are over, and so many batches of the next one.
+    """Set Lightning's counters to a number of finished epochs and of batches of the next one.
 
-    At the hooks at which a checkpoint is written the counters are at odds with each other, each hook in its own way,
-    and not every one of these ways is read back as it was meant.
+    At the hooks where checkpoints are written the counters disagree with each other, differently at each hook, and
+    Lightning does not restore all of these states correctly.
     """
     begun = epochs + (batches > 0)
     for tracker in fit_loop["epoch_progress"].values():
@@ -216,7 +216,7 @@ def settle_progress(fit_loop: dict[str, Any], epochs: int, batches: int) -> None
 
 
 def generator_states() -> dict[str, Any]:
-    """States of the global generators of torch, numpy and Python, as tensors and plain values."""
+    """The states of the global generators of torch, numpy and Python, as tensors and plain values."""
     numpy: Any = np.random.get_state(legacy=False)
     key = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
     return {
@@ -228,7 +228,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def set_generator_states(states: Mapping[str, Any]) -> None:
-    """Undo whatever was drawn since `generator_states`; devices that are not there any more are left out."""
+    """Set the generators to the states of `generator_states`; devices that do not exist any more are left out."""
     torch.set_rng_state(states["torch"])
     if torch.cuda.is_available():
         for device, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
@@ -240,7 +240,7 @@ def set_generator_states(states: Mapping[str, Any]) -> None:
 
 
 def rows_before(path: Path, step: int) -> list[dict[str, str]]:
-    """Rows of a `metrics.csv` that were logged before a step; a line that a kill left torn is left out."""
+    """The rows of a `metrics.csv` that were logged before a step, without a line that was only written in part."""
     if not path.is_file():
         return []
     with path.open(newline="", errors="replace") as file:

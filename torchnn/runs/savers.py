@@ -1,4 +1,4 @@
-"""When a run writes checkpoints: the best by a metric, and the newest to go on from."""
+"""How and when a run writes checkpoints: the best by a metric, and the last one to resume from."""
 
 import io
 import time
@@ -23,18 +23,18 @@ from torchnn.runs._lightning import (
 )
 from torchnn.runs.callbacks import LAST
 
-REST = 100  # times as long as a write took, in which no other is begun: writing costs 1 % at most
-STEPS_BETWEEN_AGREEMENTS = 50  # processes agree on the time by talking, which costs more than a look at a clock
+REST = 100  # after a write, wait 100 times as long before the next, so that writing costs at most 1 % of the time
+STEPS_BETWEEN_AGREEMENTS = 50  # processes agree on the time with a message, which costs more than reading a clock
 
 
 class CheckpointWriteError(OSError):
-    """A checkpoint that could not be written; the message is one sentence that names it."""
+    """A checkpoint could not be written; the message is one sentence that names it."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, waits for the disk, and then renames it: a plug-in of Lightning's Trainer.
+    """A plugin of Lightning's Trainer that writes each checkpoint whole or not at all.
 
-    A full disk or a killed process leaves the checkpoint that was there before.
+    If the disk is full or the process is killed, the previous checkpoint is still there.
 
     Raises:
         CheckpointWriteError: the disk is full or the folder cannot be written to.
@@ -43,7 +43,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         if storage_options is not None:
             raise TypeError("AtomicCheckpointIO takes no storage_options.")
-        content = io.BytesIO()  # torch.save on a full disk fails twice, the second time while its writer is destroyed
+        content = io.BytesIO()  # on a full disk torch.save would fail again while its writer is destroyed
         torch.save(checkpoint, content)
         try:
             with replacing(Path(path)) as file:
@@ -57,7 +57,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's `ModelCheckpoint`, whose resumed run has the best checkpoint so far in its own folder."""
+    """Lightning's `ModelCheckpoint`; a resumed run copies the best checkpoints so far into its own folder."""
 
     _resumed_from: Path | None = None
     _strategy: Any = None
@@ -70,11 +70,11 @@ class BestCheckpoint(ModelCheckpoint):
         self._strategy = trainer.strategy
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the scores, and copies of the files beside the checkpoint that is resumed from.
+        """Take over the scores, and copy their files from the folder of the checkpoint that is resumed from.
 
-        A file that is gone was replaced by a better one after that checkpoint, which the run will find again.
+        If a file does not exist, a better one has replaced it after that checkpoint, and the run will find it again.
         """
-        if self._resumed_from is None:  # testing and predicting keep no books
+        if self._resumed_from is None:  # testing and predicting need no scores
             return
         assert self.dirpath is not None
         folder = Path(self.dirpath)
@@ -97,26 +97,26 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps `last.ckpt`, from which `torchnn fit --ckpt_path last` goes on.
+    """Writes `last.ckpt`, from which `torchnn fit --ckpt_path last` resumes.
 
-    It is rewritten when an epoch is over, inside one every so many seconds or steps, and when training ends. Unless
-    steps say otherwise, a write is followed by a rest of 100 times its duration, so that it costs 1 % at most. Inside
-    an epoch it is written only if the training loader can say how far it has come (`state_dict`).
+    It is written at the end of each epoch, within an epoch after a time or a number of steps, and at the end of
+    training. After a write the next one waits 100 times as long as the write took, except for `every_steps`. Within
+    an epoch it is written only if the training loader has a state (`state_dict`).
 
     Args:
-        every_seconds: seconds between two writes inside an epoch, above 0, or null to write at the ends of epochs only.
-        every_steps: write every so many optimiser steps too, 1 or more, however long that takes; null for not.
+        every_seconds: seconds between two writes within an epoch, above 0, or null to write at the ends of epochs only.
+        every_steps: optimiser steps between two writes, 1 or more, however long they take; null to count no steps.
 
     Raises:
-        ValueError: an argument outside what is said above.
+        ValueError: an argument outside the ranges above.
     """
 
     def __init__(self, every_seconds: float | None = 60.0, every_steps: int | None = None) -> None:
         super().__init__(filename=Path(LAST).stem)
         if every_seconds is not None and not every_seconds > 0:
-            raise ValueError(f"every_seconds is {every_seconds}: it is a number above 0, or null.")
+            raise ValueError(f"every_seconds is {every_seconds}: give a number above 0, or null.")
         if every_steps is not None and every_steps < 1:
-            raise ValueError(f"every_steps is {every_steps}: it is 1 or more, or null.")
+            raise ValueError(f"every_steps is {every_steps}: give 1 or more, or null.")
         self.every_seconds = every_seconds
         self.every_steps = every_steps
         self._written_at = 0.0
@@ -125,11 +125,11 @@ class LastCheckpoint(ModelCheckpoint):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        # Without a run folder it shares one with earlier runs, whose files it must not replace.
+        # Without a run folder of its own it shares one with earlier runs, whose files it must not replace.
         number_files(self, not trainer.loggers)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: a resumed run writes a file of its own."""
+        """Do nothing: a resumed run writes its own file."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and trainer.ckpt_path is not None:
@@ -141,12 +141,12 @@ class LastCheckpoint(ModelCheckpoint):
     ) -> None:
         too_early = self.every_seconds is None or time.monotonic() - self._written_at < self.every_seconds
         if too_early and self.every_steps is None and trainer.max_steps == -1 and not trainer.should_stop:
-            return  # nearly every step, so it costs no more than a look at the clock
+            return  # this is nearly every step, so it may only cost reading the clock
         is_last_batch = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if is_last_batch or not self._is_due(trainer) or is_accumulating(trainer):
             return
         if validates_after_batch(trainer):
-            self._after_validation = True  # which belongs to this step and has not begun
+            self._after_validation = True  # validation belongs to this step and has not begun
         else:
             self._write_inside_epoch(trainer, pl_module)
 
@@ -157,13 +157,13 @@ class LastCheckpoint(ModelCheckpoint):
             self._write_inside_epoch(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The epoch before is over now, and its metrics and schedules are settled, as at no earlier hook."""
+        """Save the epoch before: this is the first hook where its metrics and schedules are complete."""
         rested = self._agree(trainer, time.monotonic() - self._written_at >= self._rest)
         if rested or self._is_wanted_step(trainer):
             self._write(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Too early: see `on_train_epoch_start`."""
+        """Do not save yet: see `on_train_epoch_start`."""
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer)
@@ -190,14 +190,14 @@ class LastCheckpoint(ModelCheckpoint):
         if not all(hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict") for loader in loaders):
             return
         finite = all(bool(torch.isfinite(p).all()) for p in pl_module.parameters())
-        if trainer.strategy.reduce_boolean_decision(finite, all=True):  # else the run is about to be stopped
+        if trainer.strategy.reduce_boolean_decision(finite, all=True):  # else `StopOnNaN` is about to stop the run
             self._write(trainer)
 
     def _write(self, trainer: pl.Trainer) -> None:
         if has_nothing_to_save(self, trainer):
             return
         began = time.monotonic()
-        for logger in trainer.loggers:  # what was logged before the checkpoint is on the disk before it
+        for logger in trainer.loggers:  # what was logged before the checkpoint has to be on the disk before it
             logger.save()
         save_without_metric(self, trainer)
         self._written_at = time.monotonic()
@@ -205,5 +205,5 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 def _is_ending(trainer: pl.Trainer) -> bool:
-    """Whether training stops after this step, even inside an epoch."""
+    """Whether training stops after this step, even within an epoch."""
     return trainer.global_step == trainer.max_steps or (trainer.should_stop and can_stop_early(trainer))
