@@ -55,14 +55,15 @@ DESCRIPTION = (
     "Train a classifier on a table and use it. Class names in arguments and in --config are run as your own code; "
     "checkpoints and tables cannot name any."
 )
-UNREADABLE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)  # errors of a training state that does not fit
+# What loading a training state raises if it does not fit the model or the trainer.
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+DATA_ARGUMENTS = {"model", "dataloaders", "datamodule", "weights_only", "verbose", "return_predictions"}
+NO_FLAGS = {
+    "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
+    "validate": DATA_ARGUMENTS,
+    "test": DATA_ARGUMENTS,
+    "predict": DATA_ARGUMENTS,
+}
 
 
 class TorchnnCLI(CheckpointCLI):
@@ -71,16 +72,24 @@ class TorchnnCLI(CheckpointCLI):
     model: BinaryClassifier
     datamodule: TabularDataModule
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
+    def __init__(self, words: list[str]) -> None:
+        # Only the parser of the command that is called is built. A --config before it may be for any of them.
+        self.called = [words[0]] if words[0] in NO_FLAGS else list(NO_FLAGS)
+        super().__init__(
+            BinaryClassifier,
+            TabularDataModule,
+            args=words,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_class=TrainingParser,
+            parser_kwargs={"prog": "torchnn", "description": DESCRIPTION},
+            trainer_defaults=dict(TRAINER),
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is a static method
         """The subcommands, each with the arguments of the Trainer's method that do not become flags."""
-        data = {"model", "dataloaders", "datamodule", "weights_only", "verbose", "return_predictions"}
-        return {
-            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
-            "validate": data,
-            "test": data,
-            "predict": data,
-        }
+        return {name: NO_FLAGS[name] for name in self.called}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
@@ -254,30 +263,15 @@ class TorchnnCLI(CheckpointCLI):
 
 def run_of_a_fold(words: list[str]) -> FoldResult:
     """Carry out a command that trains, and return its result."""
-    done = run(words)
+    done = TorchnnCLI(words)
     return FoldResult(done.reported("test"), run_folder(done.trainer))
 
 
-def run(args: list[str] | None) -> TorchnnCLI:
-    """Carry out a command, without turning errors into sentences."""
-    return TorchnnCLI(
-        BinaryClassifier,
-        TabularDataModule,
-        args=args,
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        parser_class=TrainingParser,
-        parser_kwargs={"prog": "torchnn", "description": DESCRIPTION},
-        trainer_defaults=dict(TRAINER),
-    )
-
-
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line.
+def main(words: Sequence[str]) -> None:
+    """Run fit, validate, test or predict.
 
     Args:
-        args: the words after `torchnn`, among them the name of the command; None takes them from the command line.
+        words: the words after `torchnn`, of which the first is the name of the command.
 
     Raises:
         SystemExit: with status 2 after wrong input, 130 after an interruption.
@@ -287,10 +281,10 @@ def main(args: Sequence[str] | None = None) -> None:
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=message)
     # torchrun expects the traceback of an unforeseen error in a file.
-    train: Callable[[list[str] | None], Any] = record(run) if ERROR_FILE in os.environ else run
+    run: Callable[[list[str]], Any] = record(TorchnnCLI) if ERROR_FILE in os.environ else TorchnnCLI
     try:
         with requeued_by_slurm():
-            train(None if args is None else list(args))
+            run(list(words))
     except ONE_SENTENCE as error:
         fail(str(error))
     except OSError as error:
