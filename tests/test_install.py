@@ -20,13 +20,14 @@ EXTRAS = (
 )
 WITHOUT_EXTRAS = f"""
 import sys
+from importlib.machinery import PathFinder
 
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {EXTRAS!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+class WithoutExtras(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {EXTRAS!r} else super().find_spec(name, path, target)
 
-sys.meta_path.insert(0, Missing())
+sys.meta_path = [WithoutExtras if finder is PathFinder else finder for finder in sys.meta_path]
 """
 USE_THE_CORE = """
 import torch
@@ -51,9 +52,19 @@ expected = theirs(x)
 ours = torchnn.convert(theirs)
 assert isinstance(ours[0], torchnn.Dense)
 assert torch.allclose(ours(x), expected)
-assert_backward(torchnn.functional.sigmoid, torch.sigmoid, lambda: (torch.randn(5),), only=["values", "first"])
+make_inputs = lambda **options: (torch.randn(5, **options),)
+assert_backward(torchnn.functional.sigmoid, torch.sigmoid, make_inputs, only=["value", "gradient"])
 """
-CHECK = ["check", "torchnn.functional:sigmoid", "--reference", "torch:sigmoid", "--shapes", "(5,)", "--only", "first"]
+CHECK = [
+    "check",
+    "torchnn.functional:sigmoid",
+    "--reference",
+    "torch:sigmoid",
+    "--shapes",
+    "(5,)",
+    "--only",
+    "gradient",
+]
 SENTENCES = {
     "torchnn fit": "torchnn fit needs lightning, which is not installed: pip install 'torchnn[train]'.",
     "torchnn explain": "torchnn explain needs rich, which is not installed: pip install 'torchnn[explain]'.",

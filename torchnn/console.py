@@ -1,4 +1,4 @@
-"""Wrong input answered in one sentence on standard error, with exit status 2 and no traceback."""
+"""What a command says on standard error: one sentence for each mistake, without a traceback, and exit status 2."""
 
 import argparse
 import difflib
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ONNX_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
-INTERRUPTED = 130  # exit status
+INTERRUPTED = 130  # the exit status after Ctrl-C
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # in the environment: where torchrun looks for the reason of a failure
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-PIP_NAMES = {"sklearn": "scikit-learn", "yaml": "PyYAML"}  # of packages that are imported by another name
-IN_WORDS = {
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PIP_NAMES = {"sklearn": "scikit-learn", "yaml": "PyYAML"}  # packages that pip knows by another name
+PLAIN_TYPES = {
     "NoneType": "null",
     "Sequence": "a list",
     "Mapping": "a dictionary",
@@ -37,7 +37,7 @@ def is_first_process() -> bool:
 
 
 def name_of_process() -> str:
-    """Which of several processes this is, by what torchrun, SLURM or a Trainer put into the environment; "" for one."""
+    """The name of this process in messages, from the environment that a launcher sets; "" if it is the only one."""
     env = os.environ
     for rank, world_size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
         if rank in env:
@@ -68,13 +68,13 @@ def fail(sentence: str, status: int = 2) -> NoReturn:
 
 
 class OneSentenceParser(argparse.ArgumentParser):
-    """An argument parser that answers a mistake in one sentence and does not guess at shortened flags."""
+    """An argument parser that reports a mistake in one sentence and does not accept shortened flags."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        fail(f"{one_sentence(message, options(self)).removesuffix('.')}.")
+        fail(one_sentence(message, options(self)))
 
 
 class MissingPackageError(ImportError):
@@ -106,7 +106,7 @@ def need(extra: str, user: str) -> Iterator[None]:
 
 @contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
-    """Silence these loggers and all warnings, except critical messages."""
+    """Hide all warnings, and the messages of these loggers that are not critical."""
     silenced = [logging.getLogger(name) for name in loggers]
     levels = [logger.level for logger in silenced]
     for logger in silenced:
@@ -121,11 +121,11 @@ def quiet(*loggers: str) -> Iterator[None]:
 
 
 def cannot_write(error: OSError) -> str | None:
-    """A sentence for a disk that is full or a folder that cannot be written to, None for anything else."""
-    mend = "give a --trainer.default_root_dir that can be written to."
-    if error.errno in FULL:
-        return f"{error.filename or 'the run folder'}: {error.strerror}: make room, or {mend}"
-    return None if error.filename is None else f"{error.filename}: {error.strerror}: {mend}"
+    """A sentence for a full disk or a folder that is not writable; None for any other error."""
+    advice = "give a --trainer.default_root_dir that is writable."
+    if error.errno in DISK_FULL:
+        return f"{error.filename or 'the run folder'}: {error.strerror}: free some space, or {advice}"
+    return None if error.filename is None else f"{error.filename}: {error.strerror}: {advice}"
 
 
 def options(parser: Any) -> list[str]:
@@ -134,7 +134,7 @@ def options(parser: Any) -> list[str]:
 
 
 def with_flag(message: str, known: list[str]) -> str:
-    """Put the flag before a sentence that begins with the name of a constructor's argument."""
+    """The sentence with the flag in place of the argument's name that it begins with."""
     for group in ("model", "data"):
         if f"--{group}.{re.split(r'[^a-z_]', message)[0]}" in known:
             return f"--{group}.{message}"
@@ -142,27 +142,36 @@ def with_flag(message: str, known: list[str]) -> str:
 
 
 def one_sentence(message: str, known: list[str]) -> str:
-    """Name the argument, what it was given and what is allowed, from a message of jsonargparse."""
+    """A parser's message as one sentence that names the argument, its value and what is allowed.
+
+    Args:
+        message: from argparse or jsonargparse.
+        known: the flags of the parser, from which a mistyped one is suggested.
+    """
     if unrecognized := re.match(r"unrecognized arguments: (\S+)", message.strip()):
         wrong = unrecognized[1].split("=")[0]
         close = difflib.get_close_matches(wrong, known, n=1)
-        return f"{wrong} is no argument" + (f": did you mean {close[0]}?" if close else ": see --help.")
-    if named := re.search(r'[Kk]ey "([^"]+)"', message):
-        given = re.search(r"(?:Got value|Given value): (.*)", message)
-        if given:
-            return f"--{named[1]} is {given[1].strip()!r}: expected {allowed(message)}."
-    return message
+        return f"{wrong} is not an argument: {f'did you mean {close[0]}?' if close else 'see --help.'}"
+    if incomplete := re.match(r"argument (?:-\w/)?(\S+): expected one argument", message):
+        return f"{incomplete[1]} needs a value."
+    if missing := re.search(r"File does not exist: '(.*?)'", message):
+        return f"the file {missing[1]} does not exist."
+    named = re.search(r'[Kk]ey "([^"]+)"', message)
+    given = re.search(r"(?:Got value|Given value): (.*)", message)
+    if named and given:
+        return f"--{named[1]} is {given[1].strip()!r}: expected {allowed(message)}."
+    return f"{' '.join(message.split()).removesuffix('.')}."
 
 
 def allowed(message: str) -> str:
-    """The types that a message of jsonargparse expects, in words."""
+    """The types that a message of jsonargparse expects, in plain words."""
     expected = re.findall(r"Expected an? (.*?)(?:\. Got value|$)", message, flags=re.MULTILINE)
     words = []
     for kind in expected:
         kind = re.sub(r"<class '([\w.]+)'>", r"\1", kind)
         kind = re.sub(r"(?:typing|collections\.abc|torchnn[\w.]*)\.", "", kind)
         kind = re.sub(r"Literal\[(.*)\]", r"one of \1", kind)
-        kind = IN_WORDS.get(kind, kind)
+        kind = PLAIN_TYPES.get(kind, kind)
         if kind not in words:
             words.append(kind)
     return " or ".join(words)

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 from torchnn import __version__
+from torchnn.cli.startup import without_transformers
 from torchnn.console import INTERRUPTED, MissingPackageError, OneSentenceParser, fail, need
 
 
@@ -56,7 +57,8 @@ def main(args: Sequence[str] | None = None) -> None:
     name = name_of_command(words)
     command = COMMANDS[name]
     try:
-        with nullcontext() if command.extra is None else need(command.extra, f"torchnn {name}"):
+        needed = nullcontext() if command.extra is None else need(command.extra, f"torchnn {name}")
+        with needed, without_transformers():
             module = importlib.import_module(f"torchnn.cli.{command.module}")
         module.main(words if command.module == LIGHTNING else words[1:])
     except MissingPackageError as error:

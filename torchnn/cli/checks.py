@@ -1,4 +1,4 @@
-"""Commands that would train, judge or report nothing, or keep the worst: refused before anything is read."""
+"""Checks of the arguments before a table is read: what would do nothing, or keep the worst model, is refused."""
 
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -17,40 +17,43 @@ STAGES = {"fit": ("train", "test"), "validate": ("val",), "test": ("test",), "pr
 
 
 def refuse_empty_runs(config: Any, subcommand: str) -> None:
-    """Fail if a stage that the command needs would see no batch, or the test rows that train."""
+    """Fail if a stage that the command needs would see no batch, or if it would test on training rows."""
     if config.trainer.barebones:
-        fail("--trainer.barebones switches off the metrics that torchnn reports: leave it out.")
+        fail("--trainer.barebones turns off the metrics that torchnn reports: leave it out.")
     if config.trainer.max_epochs == 0 or config.trainer.max_steps == 0:
         fail("--trainer.max_epochs and --trainer.max_steps 0 would train nothing: give 1 or more.")
     if subcommand == "fit" and config.data.part == "all":
-        fail("--data.part all would test on rows that train: give it to torchnn test or predict.")
+        fail("--data.part all would test on training rows: use it with torchnn test or predict.")
     for stage in STAGES[subcommand]:
         if config.trainer[f"limit_{stage}_batches"] == 0:
             fail(f"--trainer.limit_{stage}_batches 0 leaves nothing to {subcommand}: give 1 or more.")
 
 
 def check_model(arguments: Mapping[str, Any], known: list[str]) -> None:
-    """Fail for wrong arguments of the model before minutes of reading a table; one column serves as well as any.
+    """Fail for wrong arguments of the model before a large table is read. The model is built with one column.
 
     Args:
-        arguments: of `BinaryClassifier`, those that the data decide among them or not.
+        arguments: for `BinaryClassifier`. Those that the data determine may be missing.
         known: the flags of the command.
     """
     given = {name: value for name, value in arguments.items() if name not in DATA_DECIDES.values()}
-    with torch.random.fork_rng(devices=[]):  # the weights to come are those that the seed gives
+    with torch.random.fork_rng(devices=[]):  # this model must not change the weights that the seed gives
         try:
             BinaryClassifier(in_features=1, **given)
         except ValueError as error:
             fail(with_flag(str(error), known))
 
 
-def judge_in_its_direction(config: Any, group: str, given: Iterable[str]) -> None:
-    """Let early stopping or the checkpoint of the best judge its metric by whether it is better when high.
+def set_mode(config: Any, group: str, given: Iterable[str]) -> None:
+    """Set the mode of early stopping or of the best checkpoint: max for a metric that is better when it is high.
 
     Args:
         config: the arguments of the command.
         group: "early_stopping" or "checkpoint".
         given: the flags that were given.
+
+    Raises:
+        SystemExit: the metric is unknown or not computed, or the mode that was given would keep the worst model.
     """
     monitor = config[group].monitor
     if monitor not in MONITORED:
@@ -64,13 +67,13 @@ def judge_in_its_direction(config: Any, group: str, given: Iterable[str]) -> Non
 
 
 def folds_of(config: Any, subcommand: str, given: Collection[str]) -> int:
-    """How many runs the command stands for: those of a cross-validation, 0 for one run."""
+    """The number of runs of a cross-validation; 0 if the command is a single run."""
     if subcommand != "fit" or config.data.folds < 2:
         return 0
     if config.get("ckpt_path") and "data.folds" in given and "data.fold" not in given:
         fail(
-            f"--ckpt_path goes on with the run of one fold: give its --data.fold {config.data.fold} too, then run each "
-            "fold that is left by its own --data.fold, without --ckpt_path."
+            f"--ckpt_path resumes the run of one fold: also give its --data.fold {config.data.fold}. Then run each "
+            "remaining fold with its --data.fold, without --ckpt_path."
         )
     if config.data.fold is not None:
         return 0

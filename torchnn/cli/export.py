@@ -1,4 +1,4 @@
-"""`torchnn export`: a trained model to ONNX or to a program of torch.export."""
+"""Write a trained model as ONNX or as a program of torch.export, and compare the two on real rows."""
 
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torchnn.runs.checkpoints import find_checkpoint, read_checkpoint, table_opt
 from torchnn.runs.export import export_model
 from torchnn.tables import TableError
 
-PROVEN_ON = 10_000  # rows, at most
+MOST_ROWS = 10_000  # that the two models are compared on
 
 
 def main(args: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("output", type=Path, help="new file, .onnx or .pt2")
     parser.add_argument("--ckpt_path", default="best", help="a .ckpt file, or best or last of the newest run")
     parser.add_argument(
-        "--data.path", dest="data", help="table whose rows prove the export (default: that of the training)"
+        "--data.path", dest="data", help="table on whose rows the two models are compared (default: the training table)"
     )
     given = parser.parse_args(args)
     try:
@@ -43,22 +43,22 @@ def main(args: Sequence[str]) -> None:
     except ValueError as error:  # CheckpointError, ExportError, TableError, and options that do not fit a table
         fail(f"export: {error}")
     except OSError as error:
-        fail(f"export: {given.output}: {error.strerror}: give a file that can be written.")
-    print(f"{given.output} answers as {path} does: at most {difference:.1e} apart on {len(rows):,} rows")
+        fail(f"export: {given.output}: {error.strerror}: give a file that is writable.")
+    print(f"{given.output} gives the outputs of {path}: they differ by at most {difference:.1e} on {len(rows):,} rows")
     sys.exit(0)
 
 
 def real_rows(model: BinaryClassifier, options: dict[str, Any], path: str | None) -> torch.Tensor:
-    """Raw features of a table that the model takes, (rows, columns).
+    """The raw features of the rows on which the models are compared, (rows, columns).
 
     Raises:
-        TableError: the table is gone, or does not fit.
+        TableError: the table does not exist any more, or does not fit the model.
     """
     options.pop("fingerprint", None)
     if path is not None:
         options = {**options, "path": path, "part": "all"}
     elif "path" not in options:
-        raise TableError("the model was trained on a table in memory: give --data.path, a table that it is proven on.")
+        raise TableError("the model was trained on a table in memory: give --data.path, a table for the comparison.")
     data = TabularDataModule(**options, schema=model.options.schema)
-    batches = islice(iter(data.predict_dataloader()), -(-PROVEN_ON // EVALUATION_BATCH_SIZE))
-    return torch.cat([batch.features for batch in batches])[:PROVEN_ON]
+    batches = islice(iter(data.predict_dataloader()), -(-MOST_ROWS // EVALUATION_BATCH_SIZE))
+    return torch.cat([batch.features for batch in batches])[:MOST_ROWS]

@@ -1,4 +1,4 @@
-"""`torchnn fit --data.folds K`: a run for each fold, and the mean and spread of what they reach."""
+"""`torchnn fit --data.folds K`: a run for each fold, and the mean and standard deviation of their metrics."""
 
 import csv
 import io
@@ -14,11 +14,11 @@ FILE = "folds.csv"
 
 
 class FoldResult(NamedTuple):
-    """What the run of a fold reached.
+    """The result of the run of a fold.
 
     Attributes:
         metrics: of the held-out rows, by name.
-        folder: of the run; None without one.
+        folder: the run folder; None if there is none.
     """
 
     metrics: dict[str, float]
@@ -26,12 +26,12 @@ class FoldResult(NamedTuple):
 
 
 def cross_validate(words: Sequence[str], folds: int, run: Callable[[list[str]], FoldResult]) -> None:
-    """Run every fold, print mean ± standard deviation of each metric, and leave `folds.csv` in the last run's folder.
+    """Run every fold, print mean ± standard deviation of each metric, and write `folds.csv` to the last run folder.
 
     Args:
         words: the words after `torchnn`.
-        folds: how many.
-        run: carries out a command and tells what it reached.
+        folds: the number of folds.
+        run: carries out a command and returns its result.
     """
     results = []
     for fold in range(folds):
@@ -49,7 +49,7 @@ def cross_validate(words: Sequence[str], folds: int, run: Callable[[list[str]], 
 
 
 def write(path: Path, results: Sequence[FoldResult]) -> None:
-    """A row for each fold, with its run folder and its metrics."""
+    """Write a row for each fold, with its run folder and its metrics."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["fold", "run", *results[0].metrics])

@@ -1,4 +1,4 @@
-"""Lightning's parser of arguments, made to answer wrong ones in one sentence."""
+"""Lightning's argument parser, which here reports a mistake in one sentence."""
 
 from typing import Any, NoReturn
 
@@ -8,7 +8,7 @@ from torchnn.console import fail, one_sentence, options
 
 
 class TrainingParser(LightningArgumentParser):
-    """Lightning's parser, without a page of usage before each error and without guessing at shortened flags."""
+    """Lightning's parser, without the usage before each error and without shortened flags."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

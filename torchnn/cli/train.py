@@ -1,4 +1,4 @@
-"""The `torchnn` command: Lightning's command line over `BinaryClassifier` and `TabularDataModule`."""
+"""fit, validate, test and predict: Lightning's command line with `BinaryClassifier` and `TabularDataModule`."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from torchnn.cli.checkpoint import CheckpointCLI
-from torchnn.cli.checks import REPORTED, check_model, folds_of, judge_in_its_direction, refuse_empty_runs
+from torchnn.cli.checks import REPORTED, check_model, folds_of, refuse_empty_runs, set_mode
 from torchnn.cli.folds import FoldResult, cross_validate
 from torchnn.cli.parser import TrainingParser
 from torchnn.cli.resume import DATA_DECIDES, settings_of
@@ -39,24 +39,31 @@ from torchnn.runs.savers import AtomicCheckpointIO, BestCheckpoint, CheckpointWr
 from torchnn.tables import TableError
 
 HARMLESS = (
-    r".*smaller than the logging interval.*",  # nothing is logged by step, so a short epoch loses nothing
+    r".*smaller than the logging interval.*",  # nothing is logged by step, so a short epoch is harmless
     r".*dirpath has changed from.*",  # a later run never writes into the folder of an earlier one
-    r".*callbacks used to create the checkpoint need.*",  # those are of training, which testing does not do
+    r".*callbacks used to create the checkpoint need.*",  # they are callbacks of training, and this is a test
     r".*could not find the monitored key.*",  # max_steps may end a run before its first validation
     r".*ReduceLROnPlateau conditioned on metric.*not available.*",  # the same
-    r".*Checkpoint directory .* exists and is not empty.*",  # nothing in it is replaced
-    r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's to mend
+    r".*Checkpoint directory .* exists and is not empty.*",  # no file in it is replaced
+    r".*isinstance\(treespec, LeafSpec\).*",  # Lightning calls torch by a deprecated name
 )
 ONE_SENTENCE = (
     *(CheckpointError, CheckpointWriteError, PredictionError, ScheduleError, TableError),
     *(TrainingDivergedError, MisconfigurationException),
 )
 DESCRIPTION = (
-    "Train and use a classifier; `torchnn check --help`: prove a hand-written backward; `torchnn explain --help`: see "
-    "backpropagation happen; `torchnn export --help`: write ONNX. Class names in arguments and --config are code of "
-    "your own; checkpoints and tables never name any."
+    "Train a classifier on a table and use it. Class names in arguments and in --config are run as your own code; "
+    "checkpoints and tables cannot name any."
 )
-UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)  # of a state
+# What loading a training state raises if it does not fit the model or the trainer.
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+DATA_ARGUMENTS = {"model", "dataloaders", "datamodule", "weights_only", "verbose", "return_predictions"}
+NO_FLAGS = {
+    "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
+    "validate": DATA_ARGUMENTS,
+    "test": DATA_ARGUMENTS,
+    "predict": DATA_ARGUMENTS,
+}
 
 
 class TorchnnCLI(CheckpointCLI):
@@ -65,16 +72,24 @@ class TorchnnCLI(CheckpointCLI):
     model: BinaryClassifier
     datamodule: TabularDataModule
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Subcommands, each with the arguments of the Trainer's method that are no flags."""
-        data = {"model", "dataloaders", "datamodule", "weights_only", "verbose", "return_predictions"}
-        return {
-            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
-            "validate": data,
-            "test": data,
-            "predict": data,
-        }
+    def __init__(self, words: list[str]) -> None:
+        # Only the parser of the command that is called is built. A --config before it may be for any of them.
+        self.called = [words[0]] if words[0] in NO_FLAGS else list(NO_FLAGS)
+        super().__init__(
+            BinaryClassifier,
+            TabularDataModule,
+            args=words,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_class=TrainingParser,
+            parser_kwargs={"prog": "torchnn", "description": DESCRIPTION},
+            trainer_defaults=dict(TRAINER),
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is a static method
+        """The subcommands, each with the arguments of the Trainer's method that do not become flags."""
+        return {name: NO_FLAGS[name] for name in self.called}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
@@ -97,7 +112,7 @@ class TorchnnCLI(CheckpointCLI):
             fail(f"--seed_everything: {error}: give a whole number from 0 to 4294967295.")
 
     def before_instantiate_classes(self) -> None:
-        """Refuse what would train, judge or report nothing, and judge each metric in its own direction."""
+        """Refuse commands that would do nothing, and set whether each metric is better when high or low."""
         config = self.config[self.config.subcommand]
         output = config.get("output")
         try:
@@ -106,14 +121,14 @@ class TorchnnCLI(CheckpointCLI):
             fail(f"--output {error}")
         refuse_empty_runs(config, self.config.subcommand)
         for group in ("early_stopping", "checkpoint"):
-            judge_in_its_direction(config, group, self.given)
+            set_mode(config, group, self.given)
         self.folds = folds_of(config, self.config.subcommand, self.given)
         if self.checkpoint is None:
             check_model(config.model.as_dict(), options(self._parser(self.config.subcommand)))
 
     def instantiate_classes(self) -> None:
         if self.folds:
-            return  # each of them instantiates its own
+            return  # the run of each fold instantiates its own
         try:
             super().instantiate_classes()
         except MisconfigurationException as error:
@@ -173,10 +188,10 @@ class TorchnnCLI(CheckpointCLI):
             raise
 
     def _after_interruption(self) -> str:
-        """Where a command was interrupted, and how to go on."""
+        """A sentence that says where a command was interrupted and how to continue."""
         if self.trainer.state.fn != TrainerFn.FITTING:
             if self.subcommand == "fit":
-                return "interrupted when training was over; torchnn test judges what was trained."
+                return "interrupted after training; torchnn test measures the trained model."
             return f"interrupted; start torchnn {self.subcommand} again."
         saved = last_checkpoint(self.trainer)
         advice = f"continue with torchnn fit --ckpt_path {saved}" if saved else "no checkpoint had been saved"
@@ -191,7 +206,7 @@ class TorchnnCLI(CheckpointCLI):
                 raise
             raise CheckpointError(f"checkpoint {ckpt_path} cannot be continued: {error}") from error
         if ckpt_path is not None and not self.training_state.started and self.trainer.is_global_zero:
-            sys.stderr.write("torchnn: nothing is left to train: give more --trainer.max_epochs to go on\n")
+            sys.stderr.write("torchnn: nothing is left to train: give a higher --trainer.max_epochs to continue\n")
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
         self.test(ckpt_path=best, **kwargs)
 
@@ -226,7 +241,7 @@ class TorchnnCLI(CheckpointCLI):
         return parser
 
     def reported(self, stage: str) -> dict[str, float]:
-        """The metrics of a stage that a person is told of."""
+        """The metrics of a stage that are printed."""
         return {name: float(self.trainer.callback_metrics[f"{stage}_{name}"]) for name in REPORTED}
 
     def _report(self, stage: str) -> None:
@@ -247,31 +262,16 @@ class TorchnnCLI(CheckpointCLI):
 
 
 def run_of_a_fold(words: list[str]) -> FoldResult:
-    """Carry out a command that trains, and tell what it reached."""
-    done = run(words)
+    """Carry out a command that trains, and return its result."""
+    done = TorchnnCLI(words)
     return FoldResult(done.reported("test"), run_folder(done.trainer))
 
 
-def run(args: list[str] | None) -> TorchnnCLI:
-    """Carry out a command; errors are raised as they are."""
-    return TorchnnCLI(
-        BinaryClassifier,
-        TabularDataModule,
-        args=args,
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        parser_class=TrainingParser,
-        parser_kwargs={"prog": "torchnn", "description": DESCRIPTION},
-        trainer_defaults=dict(TRAINER),
-    )
-
-
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line.
+def main(words: Sequence[str]) -> None:
+    """Run fit, validate, test or predict.
 
     Args:
-        args: the words after `torchnn`; None takes them from the command line.
+        words: the words after `torchnn`, of which the first is the name of the command.
 
     Raises:
         SystemExit: with status 2 after wrong input, 130 after an interruption.
@@ -281,10 +281,10 @@ def main(args: Sequence[str] | None = None) -> None:
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=message)
     # torchrun expects the traceback of an unforeseen error in a file.
-    train: Callable[[list[str] | None], Any] = record(run) if ERROR_FILE in os.environ else run
+    run: Callable[[list[str]], Any] = record(TorchnnCLI) if ERROR_FILE in os.environ else TorchnnCLI
     try:
         with requeued_by_slurm():
-            train(None if args is None else list(args))
+            run(list(words))
     except ONE_SENTENCE as error:
         fail(str(error))
     except OSError as error:
