@@ -1,1 +1,1 @@
-"""Questions with the figure they should give, and the one they gave."""
+"""Questions, each with the number it should give and the number it gave."""

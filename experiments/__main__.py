@@ -1,4 +1,4 @@
-"""`python -m experiments`: every experiment but the benchmark, one after the other, with the same arguments."""
+"""`python -m experiments`: all experiments but benchmark, quality and scale, one by one, with equal arguments."""
 
 import sys
 from importlib import import_module
