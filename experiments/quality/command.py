@@ -1,4 +1,4 @@
-"""The arguments of the command, and what it runs."""
+"""The command: its arguments and the run."""
 
 import argparse
 import logging
@@ -22,7 +22,9 @@ from .ours import ENTRY_POINTS
 from .peers import BOOSTING, LOGISTIC, NETWORKS
 from .report import show, summary, write
 
-DESCRIPTION = "Train torchnn by default on twelve public sets, and compare it with scikit-learn on the same rows."
+DESCRIPTION = (
+    "Train torchnn with its defaults on twelve public sets, and compare it with scikit-learn on the same rows."
+)
 RESULTS = Path(__file__).parent / "results"
 OFFICIAL = "adult-official"
 SETS = (*DATASETS, OFFICIAL)
@@ -34,7 +36,7 @@ BAD_ARGUMENT, INTERRUPTED = 2, 130
 
 
 class OneSentenceParser(argparse.ArgumentParser):
-    """Without a page of usage before each error."""
+    """Prints an error in one sentence, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_ARGUMENT, f"quality: {message}.\n")
@@ -42,17 +44,19 @@ class OneSentenceParser(argparse.ArgumentParser):
 
 def parsed(args: Sequence[str] | None) -> argparse.Namespace:
     parser = OneSentenceParser(prog="python -m experiments.quality", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the files go; default: results/ beside this")
-    parser.add_argument("--set", action="append", choices=SETS, help="a set to run, instead of all; repeatable")
-    parser.add_argument("--without-peers", action="store_true", help="torchnn and logistic regression only")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder for the files; default: results/ of this experiment"
+    )
+    parser.add_argument("--set", action="append", choices=SETS, help="run this set instead of all; repeatable")
+    parser.add_argument("--without-peers", action="store_true", help="run only torchnn and logistic regression")
     options = parser.parse_args(args)
     if (options.set or options.without_peers) and options.out is None:
-        parser.error("a part of the table would replace the whole: give --out too")
+        parser.error("a part of the results would replace all of them: give --out too")
     options.out = options.out or RESULTS
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        parser.error(f"--out {options.out} cannot be a folder ({error.strerror})")
+        parser.error(f"--out {options.out} cannot be created ({error.strerror})")
     return options
 
 
@@ -67,7 +71,7 @@ def load(key: str) -> Dataset:
 
 def run(options: argparse.Namespace, progress: Progress) -> list[Score]:
     keys = options.set or SETS
-    sets = {key: load(key) for key in keys}  # what is missing is said before anything is computed
+    sets = {key: load(key) for key in keys}  # raises for a missing set before anything is computed
     scores = []
     task = progress.add_task("", total=None)
     for key, dataset in sets.items():
@@ -101,7 +105,7 @@ def main(args: Sequence[str] | None = None) -> int:
         with threadpool_limits(THREADS), Progress(*PROGRESS, console=console, transient=True) as progress:
             scores = run(options, progress)
     except KeyboardInterrupt:
-        sys.stderr.write("quality: interrupted, earlier results are untouched.\n")
+        sys.stderr.write("quality: interrupted; earlier results are unchanged.\n")
         return INTERRUPTED
     except UnavailableError as error:
         sys.stderr.write(f"quality: {error}\n")

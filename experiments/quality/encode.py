@@ -1,4 +1,4 @@
-"""Raw columns as a matrix of numbers, for the peers; torchnn reads the table itself."""
+"""Turns raw columns into a matrix of numbers for the peers; torchnn reads the table itself."""
 
 from dataclasses import dataclass
 

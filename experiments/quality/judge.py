@@ -1,4 +1,4 @@
-"""Folds, scores, paired differences, and whether a bar is reached."""
+"""Splits, scores, paired differences, and the bars."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Split = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Score:
-    """How one contender did on the held-out rows of one split."""
+    """The scores of one contender on the held-out rows of one split."""
 
     dataset: str
     split: int

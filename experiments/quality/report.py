@@ -1,4 +1,4 @@
-"""What a run found: the table in the terminal, the files, the picture."""
+"""Reports the scores of a run: a table in the terminal, files and a picture."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -18,7 +18,7 @@ from .ours import ENTRY_POINTS
 from .peers import BOOSTING, LOGISTIC, NETWORK
 
 Row = dict[str, object]
-OURS = "torchnn"  # in the names of columns: the entry point that the row is about
+OURS = "torchnn"  # in the names of columns; stands for the entry point of the row
 
 
 def summary(scores: Iterable[Score]) -> list[Row]:

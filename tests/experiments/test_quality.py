@@ -1,4 +1,4 @@
-"""The experiment of the quality bars: what it compares, how it judges, what it writes."""
+"""The experiment on quality: what it compares, how it judges, and what it writes."""
 
 import csv
 import datetime
@@ -40,7 +40,7 @@ def scores(contender: str, aurocs: list[float]) -> list[Score]:
     return [Score("signs", split, contender, auroc, 0.9, 0.3, 1.0) for split, auroc in enumerate(aurocs)]
 
 
-def test_columns_become_numbers_by_what_the_training_rows_hold(dataset: Dataset) -> None:
+def test_columns_are_encoded_from_the_training_rows_only(dataset: Dataset) -> None:
     train = np.array([0, 1, 3, 4, 6, 7, 9])  # "a" and "b" only, and the row without a number
     encoded = encode(dataset.columns, train)
     assert encoded.is_indicator.tolist() == [False, True, True, True, True, *[False] * 6]
@@ -73,7 +73,7 @@ def test_the_folds_are_stratified_and_the_official_split_is_repeated(dataset: Da
     assert [test.tolist() for _, test in splits_of(dataset, official=True)] == [list(range(20))] * 3
 
 
-def test_a_difference_is_paired() -> None:
+def test_differences_are_paired_by_split() -> None:
     found = difference([*scores("a", [0.7, 0.8, 0.9]), *scores("b", [0.6, 0.8, 0.8])], "a", "b")
     assert found.mean == pytest.approx(0.2 / 3)
     assert found.standard_error == pytest.approx(np.std([0.1, 0, 0.1], ddof=1) / np.sqrt(3))
@@ -89,12 +89,12 @@ def test_a_difference_is_paired() -> None:
         (-0.0101, 0.02, True, False),
     ],
 )
-def test_the_bars(mean: float, error: float, logistic: bool, network: bool) -> None:
+def test_a_bar_is_reached_within_its_tolerance(mean: float, error: float, logistic: bool, network: bool) -> None:
     assert reaches_logistic(Difference(mean, error)) == logistic
     assert reaches_network(Difference(mean, error)) == network
 
 
-def test_the_summary_takes_the_best_network_and_marks_what_is_missed(tmp_path: Path) -> None:
+def test_the_summary_has_a_row_per_entry_point_and_marks_missed_bars(tmp_path: Path) -> None:
     one, other, *_ = NETWORKS
     fit, estimator = ENTRY_POINTS
     found = [*scores(fit, [0.90, 0.90]), *scores(estimator, [0.79, 0.79]), *scores(LOGISTIC, [0.80, 0.80])]
@@ -128,7 +128,7 @@ def test_a_run_compares_every_contender_on_the_same_rows(
     assert "signs, official split" in capsys.readouterr().out
 
 
-def test_a_set_that_is_not_installed_is_said_in_one_sentence(
+def test_a_missing_set_is_reported_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -141,7 +141,7 @@ def test_a_set_that_is_not_installed_is_said_in_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_part_does_not_replace_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_some_sets_do_not_replace_the_results_of_all(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         command.main(["--set", "wdbc"])
     assert stopped.value.code == command.BAD_ARGUMENT

@@ -87,7 +87,8 @@ def test_the_batch_grows_with_the_rows() -> None:
 
 
 def data_of(x: np.ndarray, y: np.ndarray) -> TabularDataModule:
-    return TabularDataModule({"y": y.astype(int), **{f"x{i}": column for i, column in enumerate(x.T)}}, "y")
+    table: Any = {"y": y.astype(int), **{f"x{i}": column for i, column in enumerate(x.T)}}
+    return TabularDataModule(table, "y")
 
 
 def held_out_auroc(data: TabularDataModule, folder: Path, max_epochs: int = MAX_EPOCHS) -> tuple[float, float]:

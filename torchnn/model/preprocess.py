@@ -60,11 +60,11 @@ class Preprocess(nn.Module):
         numbers = [slot for slot, column in slots if column.kind != "category"] if schema else list(range(num_features))
         first = {column.name: slot for slot, column in reversed(slots)}
         flags = [first[column.name] for column in (schema.columns if schema else ()) if _has_flag(column)]
-        words = [(slot, column) for slot, column in slots if column.kind == "category"]
-        one_hot = [(slot, column) for slot, column in words if is_one_hot(column, categories)]
-        embedded = [(slot, column) for slot, column in words if not is_one_hot(column, categories)]
+        category_slots = [(slot, column) for slot, column in slots if column.kind == "category"]
+        one_hot = [(slot, column) for slot, column in category_slots if is_one_hot(column, categories)]
+        embedded = [(slot, column) for slot, column in category_slots if not is_one_hot(column, categories)]
 
-        self.only_numbers = not (flags or words)
+        self.only_numbers = not (flags or category_slots)
         self.may_be_missing = schema is not None
         dtype = torch.float64 if schema and schema.exact else torch.get_default_dtype()
         self.register_buffer("mean", torch.zeros(len(numbers), dtype=dtype))
