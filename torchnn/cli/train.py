@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
-from torch.distributed.elastic.multiprocessing.errors import record
 
 from torchnn.cli.checkpoint import CheckpointCLI
 from torchnn.cli.checks import REPORTED, check_model, folds_of, judge_in_its_direction, refuse_empty_runs
@@ -280,8 +279,11 @@ def main(args: Sequence[str] | None = None) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=message)
-    # torchrun expects the traceback of an unforeseen error in a file.
-    train: Callable[[list[str] | None], Any] = record(run) if ERROR_FILE in os.environ else run
+    train: Callable[[list[str] | None], Any] = run
+    if ERROR_FILE in os.environ:  # where torchrun expects the traceback of an unforeseen error
+        from torch.distributed.elastic.multiprocessing.errors import record
+
+        train = record(run)
     try:
         with requeued_by_slurm():
             train(None if args is None else list(args))
