@@ -58,7 +58,7 @@ def test_a_write_that_fails_leaves_the_one_before(
 ) -> None:
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"a": 1}, path)
-    monkeypatch.setattr(*((os, "fsync") if moment == "fsync" else (Path, "replace")), fail_with(code))
+    monkeypatch.setattr(os if moment == "fsync" else Path, moment, fail_with(code))
     with pytest.raises(CheckpointWriteError, match=r"last\.ckpt could not be written .*the one before it is kept"):
         AtomicCheckpointIO().save_checkpoint({"a": 2}, path)
     with pytest.raises(OSError, match=os.strerror(code)):

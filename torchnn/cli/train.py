@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
-from torch.distributed.elastic.multiprocessing.errors import record
 
 from torchnn.cli.checkpoint import CheckpointCLI
 from torchnn.cli.checks import REPORTED, check_model, folds_of, refuse_empty_runs, set_mode
@@ -280,8 +279,11 @@ def main(words: Sequence[str]) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=message)
-    # torchrun expects the traceback of an unforeseen error in a file.
-    run: Callable[[list[str]], Any] = record(TorchnnCLI) if ERROR_FILE in os.environ else TorchnnCLI
+    run: Callable[[list[str]], Any] = TorchnnCLI
+    if ERROR_FILE in os.environ:  # where torchrun expects the traceback of an unforeseen error
+        from torch.distributed.elastic.multiprocessing.errors import record
+
+        run = record(TorchnnCLI)
     try:
         with requeued_by_slurm():
             run(list(words))
