@@ -210,7 +210,7 @@ def test_help_explains_each_argument_with_its_default(capsys: pytest.CaptureFixt
         main(["fit", "--help"])
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "learning rate, above 0, the initial one if there is a schedule. (type: float, default: 0.02)" in text
+    assert "learning rate, above 0; with a schedule, the initial rate. (type: float, default: 0.02)" in text
     assert "from 32 to 1024. (type: Union[int, Literal['auto']], default: auto)" in text
     for name in BinaryClassifier.__init__.__annotations__.keys() - {"return", "in_features"}:
         described = text.split(f"--model.{name} ")[-1].split("(type: ")[0]
