@@ -11,6 +11,8 @@ import pytest
 from tests.cli.helpers import SHORT
 from torchnn.cli import main
 
+SAVE_PICTURE = "matplotlib.figure.Figure.savefig"
+
 
 class FinishedRun(NamedTuple):
     """A folder in which commands ran, and what they printed."""
@@ -19,36 +21,39 @@ class FinishedRun(NamedTuple):
     printed: str
 
 
-def train(folder: Path, *words: str) -> FinishedRun:
+def train(folder: Path, *words: str, pictures: bool = False) -> FinishedRun:
     """Run `torchnn fit` in a folder."""
     printed = io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.chdir(folder))
+        stack.enter_context(contextlib.redirect_stdout(printed))
+        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        if not pictures:
+            stack.enter_context(pytest.MonkeyPatch.context()).setattr(SAVE_PICTURE, save_nothing)
         main(["fit", *words])
     return FinishedRun(folder, printed.getvalue())
 
 
 def save_nothing(figure: Any, file: Any, **options: Any) -> None:
-    file.write(b"")
+    """Stands in for `Figure.savefig`."""
 
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save_nothing)
+    monkeypatch.setattr(SAVE_PICTURE, save_nothing)
 
 
 @pytest.fixture(scope="session")
 def main_job(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """`torchnn fit` without arguments and with its pictures. Tests do not change its folder."""
-    return train(tmp_path_factory.mktemp("main_job"))
+    return train(tmp_path_factory.mktemp("main_job"), pictures=True)
 
 
 @pytest.fixture(scope="session")
 def short_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """A run of two epochs. Tests do not change its folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("matplotlib.figure.Figure.savefig", save_nothing)
-        return train(tmp_path_factory.mktemp("short_run"), *SHORT)
+    return train(tmp_path_factory.mktemp("short_run"), *SHORT)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_one_fold_can_be_run_and_tested_again(printed_of_fold_1: str, capsys: py
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--data.folds", "1"], "--data.folds is 1: give 2 or more, or 0 for a single run."),
+        (["--data.folds", "1"], "--data.folds is 1: use 2 or more, or 0 for a single run."),
         (["--data.folds", "3", "--data.fold", "3"], "--data.fold is 3: folds are counted from 0, so it"),
         (["--data.folds", "3", "--trainer.devices", "2"], "--data.folds runs in one process"),
     ],

@@ -57,7 +57,7 @@ def test_a_schedule_that_fails_is_named(schedule: str, args: str, capsys: pytest
         (["fit", "--data.val_fraction", "2"], "--data.val_fraction is 2.0: it must be between 0 and 1."),
         (["fit", "--trainer.max_epochs", "many"], "--trainer.max_epochs is 'many': expected a whole number or null."),
         (["fit", "--trainer.devices", "0"], "the Trainer rejects its arguments: `Trainer(devices="),
-        (["fit", "--trainer.barebones", "true"], "--trainer.barebones switches off the metrics"),
+        (["fit", "--trainer.barebones", "true"], "--trainer.barebones turns off the metrics"),
         (
             ["fit", "--early_stopping.monitor", "val_acc"],
             "--early_stopping.monitor is 'val_acc': choose one of val_loss",

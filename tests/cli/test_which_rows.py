@@ -35,7 +35,7 @@ def trained(run: FinishedRun, tmp_path: Path, _in_an_empty_folder: None) -> dict
 def test_training_with_all_rows_held_out_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("t.csv").write_text(GOOD)
     sentence = refused(["fit", "--data.path", "t.csv", "--data.target", "y", "--data.part", "all"], capsys)
-    assert "--data.part all would test on rows that train: give it to torchnn test or predict." in sentence
+    assert "--data.part all would test on training rows: use it with torchnn test or predict." in sentence
 
 
 def test_the_table_of_the_training_is_known_by_any_of_its_names(
