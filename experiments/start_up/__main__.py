@@ -41,7 +41,6 @@ PROCESSES = {
     "`import torch`": ["-c", "import torch"],
     "`torchnn --help`": [*TORCHNN, "--help"],
     "`import torchnn`": ["-c", "import torchnn"],
-    "`from torchnn import *`": ["-c", "from torchnn import *"],
     "`torchnn check --help`": [*TORCHNN, "check", "--help"],
     "`torchnn explain --help`": [*TORCHNN, "explain", "--help"],
     "`import lightning.pytorch`": ["-c", "import lightning.pytorch"],
