@@ -10,11 +10,12 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Two test processes with one thread each. With two threads each, they would wait for each other on two cores.
 PYTEST := -m pytest -n 2
 QUICK := not slow and not browser and not net and not gpu
-# The version of torch for `make test-torch`, and the tests that need neither Lightning nor another extra for training.
+# The version of torch for `make test-torch`, and the tests that need neither Lightning nor a browser.
 TORCH ?= 2.14.1
 TORCH_VENV := .venv-torch-$(TORCH)
 CORE_TESTS := $(addprefix tests/,ops functional modules conformance check explain) \
-	$(addprefix tests/test_,convert.py seed_text.py console.py)
+	$(addprefix tests/test_,convert.py seed_text.py console.py) \
+	$(addprefix --ignore=tests/explain/test_,command.py browser.py)
 
 .PHONY: run test test-all test-torch lint types check docs dist experiments clean
 

@@ -174,4 +174,5 @@ def top_level_paths(*names: str) -> set[Path]:
 def run(*command: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder; a source tree in PYTHONPATH is replaced by the folder's own modules."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run(map(str, command), cwd=folder, env=environment, capture_output=True, text=True)
+    words = [str(word) for word in command]
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)

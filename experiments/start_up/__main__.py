@@ -1,6 +1,6 @@
 """How long a command takes to start, compared with the imports that it cannot avoid.
 
-`python -m experiments.start_up` prints a Markdown table. All commands run in turn, in each round in the same order, so
+`python -m experiments.start_up` writes the table into docs/start-up.md. In each round all processes run in turn, so
 that a busy moment of the machine affects all of them.
 """
 
@@ -8,10 +8,13 @@ import os
 import subprocess
 import sys
 import time
+from importlib import metadata
+from pathlib import Path
 from statistics import median
 
-from experiments.common.results import machine
+from experiments.common.results import machine, with_block
 
+PAGE = Path(__file__).parents[2] / "docs" / "start-up.md"
 ROUNDS = 5
 WITHOUT_TRANSFORMERS = """
 import sys
@@ -31,13 +34,13 @@ def without(name):
     return version(name)
 requirements._version = without
 import lightning.pytorch
+assert "transformers" not in sys.modules
 """
 TORCHNN = ["-m", "torchnn"]
 PROCESSES = {
     "`import torch`": ["-c", "import torch"],
     "`torchnn --help`": [*TORCHNN, "--help"],
     "`import torchnn`": ["-c", "import torchnn"],
-    "`from torchnn import *`": ["-c", "from torchnn import *"],
     "`torchnn check --help`": [*TORCHNN, "check", "--help"],
     "`torchnn explain --help`": [*TORCHNN, "explain", "--help"],
     "`import lightning.pytorch`": ["-c", "import lightning.pytorch"],
@@ -56,12 +59,15 @@ def seconds(words: list[str]) -> float:
 
 def main() -> None:
     rounds = [{name: seconds(words) for name, words in PROCESSES.items()} for _ in range(ROUNDS)]
-    print(f"Medians of {ROUNDS} rounds, {machine()}.\n")
-    print("| process | seconds | times `import torch` |\n|---|---|---|")
+    lines = ["| process | seconds | divided by `import torch` |", "|---|---|---|"]
     reference = next(iter(PROCESSES))
     for name in PROCESSES:
         ratio = median(times[name] / times[reference] for times in rounds)
-        print(f"| {name} | {median(times[name] for times in rounds):.2f} | {ratio:.2f} |")
+        lines.append(f"| {name} | {median(times[name] for times in rounds):.2f} | {ratio:.2f} |")
+    lines += ["", f"Medians of {ROUNDS} rounds on {machine()}, torch {metadata.version('torch')}."]
+    table = "\n".join(lines)
+    PAGE.write_text(with_block(PAGE.read_text(), "start_up", f"\n{table}\n"))
+    print(table)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,23 @@
-"""Cross-validation: a run for each fold, every row held out once, mean and spread of what they reach."""
+"""Cross-validation: a run for each fold, every row held out once, mean and standard deviation of the metrics."""
 
+import shutil
 from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
 import torch
 
+from tests.cli.conftest import FinishedRun, train
 from tests.cli.helpers import SHORT, refused, rows_of, run_of
 from torchnn.cli import main
 from torchnn.training import TabularDataModule
 
+FOLDS = ["--data.folds", "3"]
+ONE_FOLD = "last.ckpt, the run of --data.fold 1 only\n"
+
 
 def test_every_fold_is_a_run_and_the_report_is_their_mean(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["fit", *SHORT, "--data.folds", "3"])
+    main(["fit", *SHORT, *FOLDS])
     output = capsys.readouterr().out.splitlines()
     table = rows_of(run_of(2) / "folds.csv")
     assert [row["run"] for row in table] == [str(run_of(version)) for version in range(3)]
@@ -26,12 +31,22 @@ def test_every_fold_is_a_run_and_the_report_is_their_mean(capsys: pytest.Capture
     assert [one["datamodule_hyper_parameters"]["fold"] for one in saved] == [0, 1, 2]
 
 
-def test_one_fold_can_be_run_alone_and_tested_again(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["fit", *SHORT, "--data.folds", "3", "--data.fold", "1"])
-    trained = capsys.readouterr().out
-    assert len(trained.splitlines()) == 1
+@pytest.fixture(scope="module")
+def run_of_fold_1(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    return train(tmp_path_factory.mktemp("fold"), *SHORT, *FOLDS, "--data.fold", "1")
+
+
+@pytest.fixture
+def printed_of_fold_1(run_of_fold_1: FinishedRun, tmp_path: Path, _in_an_empty_folder: None) -> str:
+    """What the run of one fold printed; a copy of it is in the working folder."""
+    shutil.copytree(run_of_fold_1.folder, tmp_path, dirs_exist_ok=True)
+    return run_of_fold_1.printed
+
+
+def test_one_fold_can_be_run_and_tested_again(printed_of_fold_1: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(printed_of_fold_1.splitlines()) == 1
     main(["test"])
-    assert trained.split()[:4] == capsys.readouterr().out.split()[:4]
+    assert printed_of_fold_1.split()[:4] == capsys.readouterr().out.split()[:4]
 
 
 @pytest.mark.parametrize(
@@ -42,22 +57,21 @@ def test_one_fold_can_be_run_alone_and_tested_again(capsys: pytest.CaptureFixtur
         (["--data.folds", "3", "--trainer.devices", "2"], "--data.folds runs in one process"),
     ],
 )
-def test_folds_that_are_none_are_refused(
+def test_wrong_folds_are_refused(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sentence in refused(["fit", *words], capsys)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cross_validation_does_not_silently_go_on_as_one_fold(capsys: pytest.CaptureFixture[str]) -> None:
-    """Killed in its second fold, it would end with the figures of that fold alone."""
-    folds = ["--data.folds", "3"]
-    main(["fit", *SHORT, *folds, "--data.fold", "1"])
-    capsys.readouterr()
+def test_a_cross_validation_is_not_silently_resumed_as_one_fold(
+    printed_of_fold_1: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was killed in its second fold, and would end with the metrics of that fold only."""
     with pytest.raises(SystemExit) as stop:
-        main(["fit", *SHORT, *folds, "--ckpt_path", "last"])
+        main(["fit", *SHORT, *FOLDS, "--ckpt_path", "last"])
     assert stop.value.code == 2
-    assert "goes on with the run of one fold: give its --data.fold 1 too, then run each" in capsys.readouterr().err
-    for words in ([*folds, "--data.fold", "1"], []):
+    assert "resumes the run of one fold: also give its --data.fold 1. Then run each" in capsys.readouterr().err
+    for words in ([*FOLDS, "--data.fold", "1"], []):
         main(["fit", "--trainer.max_epochs", "3", "--ckpt_path", "last", *words])
-        assert ("last.ckpt, the run of --data.fold 1 alone\n" in capsys.readouterr().err) == (not words)
+        assert (ONE_FOLD in capsys.readouterr().err) == (not words)

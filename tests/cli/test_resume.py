@@ -290,7 +290,7 @@ def test_a_run_with_nothing_left_to_train_is_tested_and_says_so(capsys: pytest.C
     main(["fit", "--ckpt_path", "last"])
     streams = capsys.readouterr()
     assert streams.out.splitlines()[:-1] == before
-    assert "nothing is left to train: give more --trainer.max_epochs" in streams.err
+    assert "nothing is left to train: give a higher --trainer.max_epochs" in streams.err
 
 
 @pytest.mark.slow

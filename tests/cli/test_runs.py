@@ -15,40 +15,44 @@ import yaml
 from PIL import Image
 from sklearn.metrics import accuracy_score, roc_auc_score
 
+from tests.cli.conftest import FinishedRun
 from tests.cli.helpers import SHORT, printed_metrics, refused, rows_of, run_of
 from torchnn.cli import main
 from torchnn.training import BinaryClassifier, TabularDataModule
 
 
-def test_the_main_job_trains_tests_and_leaves_a_run_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["fit"])
-    output = capsys.readouterr().out
-    metrics = printed_metrics(output)
+def test_the_main_job_trains_tests_and_leaves_a_run_folder(main_job: FinishedRun) -> None:
+    metrics = printed_metrics(main_job.printed)
     assert metrics["accuracy"] > 0.93
     assert metrics["auroc"] > 0.98
     assert metrics["log_loss"] < 0.25
-    assert output.splitlines()[-1] == f"run {run_of(0)}"
-    names = {str(path.relative_to(run_of(0))) for path in run_of(0).rglob("*") if path.is_file()}
+    assert main_job.printed.splitlines()[-1] == f"run {run_of(0)}"
+    folder = main_job.folder / run_of(0)
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     best = {name for name in names if name.startswith("checkpoints/best")}
     assert len(best) == 1
     assert names - best >= {
         *("config.yaml", "metrics.csv", "learning_curve.png", "roc.png", "checkpoints/last.ckpt"),
     }
     for picture in ("learning_curve.png", "roc.png"):
-        colours = Image.open(run_of(0) / picture).convert("RGB").getcolors(maxcolors=1 << 20)
+        colours = Image.open(folder / picture).convert("RGB").getcolors(maxcolors=1 << 20)
         assert colours is not None
         assert len(colours) > 50, "an empty picture"
 
-    main(["test"])
-    assert printed_metrics(capsys.readouterr().out) == metrics
-    main(["test", "--ckpt_path", str(next(run_of(0).glob("checkpoints/best*")))])
-    assert printed_metrics(capsys.readouterr().out) == metrics
+
+def test_test_takes_the_best_checkpoint_of_the_newest_run(
+    copy_of_short_run: FinishedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = str(next(run_of(0).glob("checkpoints/best*")))
+    for words in ([], ["--ckpt_path", best]):
+        main(["test", *words])
+        assert printed_metrics(capsys.readouterr().out) == printed_metrics(copy_of_short_run.printed)
 
 
-def test_the_printed_metrics_are_those_of_the_checkpoint_on_held_out_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["fit", *SHORT])
-    printed = printed_metrics(capsys.readouterr().out)
-    model = BinaryClassifier.load_from_checkpoint(next(run_of(0).glob("checkpoints/best*")), weights_only=True).eval()
+def test_the_printed_metrics_are_those_of_the_checkpoint_on_held_out_rows(main_job: FinishedRun) -> None:
+    printed = printed_metrics(main_job.printed)
+    best = next((main_job.folder / run_of(0)).glob("checkpoints/best*"))
+    model = BinaryClassifier.load_from_checkpoint(best, weights_only=True).eval()
     data = TabularDataModule()
     rows = data.rows["test"]
     with torch.no_grad():
@@ -57,12 +61,17 @@ def test_the_printed_metrics_are_those_of_the_checkpoint_on_held_out_rows(capsys
     assert printed["auroc"] == pytest.approx(roc_auc_score(data.table.target[rows], probability), abs=1e-4)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
-    for root, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        main(["fit", *SHORT, "--seed_everything", seed, "--trainer.default_root_dir", root])
-    a, b, c = (torch.load(run_of(0, root) / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for root in "abc")
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not torch.equal(a["network.layers.0.weight"], c["network.layers.0.weight"])
+def test_the_same_configuration_gives_the_same_bits_and_another_seed_does_not() -> None:
+    words = ["--model.hidden_sizes", "[8,4]", "--model.activation", "[tanh,relu]", "--model.lr", "0.02"]
+    main(["fit", *SHORT, *words, "--seed_everything", "1"])
+    main(["fit", "--config", str(run_of(0) / "config.yaml")])
+    main(["fit", *SHORT, *words, "--seed_everything", "2"])
+    a, b, c = (torch.load(run_of(version) / "checkpoints/last.ckpt", weights_only=True) for version in range(3))
+    assert a["hyper_parameters"] == b["hyper_parameters"]
+    assert a["state_dict"].keys() == b["state_dict"].keys()
+    assert all(torch.equal(a["state_dict"][name], b["state_dict"][name]) for name in a["state_dict"])
+    first = "network.layers.0.weight"
+    assert not torch.equal(a["state_dict"][first], c["state_dict"][first])
 
 
 def test_last_is_rewritten_every_epoch_when_the_best_is_old() -> None:
@@ -74,15 +83,6 @@ def test_last_is_rewritten_every_epoch_when_the_best_is_old() -> None:
     )
     assert last == 5
     assert best < last
-
-
-def test_a_run_can_be_repeated_from_its_own_configuration() -> None:
-    main(["fit", *SHORT, "--model.hidden_sizes", "[8,4]", "--model.activation", "[tanh,relu]", "--model.lr", "0.02"])
-    main(["fit", "--config", str(run_of(0) / "config.yaml")])
-    first, second = (torch.load(run_of(v) / "checkpoints/last.ckpt", weights_only=True) for v in (0, 1))
-    assert first["hyper_parameters"] == second["hyper_parameters"]
-    for name, value in first["state_dict"].items():
-        assert torch.equal(value, second["state_dict"][name])
 
 
 def test_every_kind_of_hyper_parameter_reaches_the_run() -> None:
@@ -108,9 +108,9 @@ def test_every_kind_of_hyper_parameter_reaches_the_run() -> None:
 
 
 def test_resuming_ends_where_an_uninterrupted_run_ends() -> None:
-    main(["fit", "--trainer.max_epochs", "4", "--trainer.default_root_dir", "whole"])
-    main(["fit", "--trainer.max_epochs", "2", "--trainer.default_root_dir", "parts"])
-    main(["fit", "--trainer.max_epochs", "4", "--trainer.default_root_dir", "parts", "--ckpt_path", "last"])
+    main(["fit", "--trainer.max_epochs", "3", "--trainer.default_root_dir", "whole"])
+    main(["fit", "--trainer.max_epochs", "1", "--trainer.default_root_dir", "parts"])
+    main(["fit", "--trainer.max_epochs", "3", "--trainer.default_root_dir", "parts", "--ckpt_path", "last"])
     whole = torch.load(run_of(0, "whole") / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     parts = torch.load(run_of(1, "parts") / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -130,8 +130,9 @@ def test_a_checkpoint_is_tested_on_the_rows_that_its_own_run_held_out(capsys: py
     ).rows["test"].tolist()
 
 
-def test_predictions_name_row_probability_and_class(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["fit", *SHORT])
+def test_predictions_name_row_probability_and_class(
+    copy_of_short_run: FinishedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["predict"])
     path = Path(capsys.readouterr().out.split()[-1])
     table, data = rows_of(path), TabularDataModule()
@@ -139,20 +140,21 @@ def test_predictions_name_row_probability_and_class(capsys: pytest.CaptureFixtur
     assert all((float(row["probability"]) >= 0.5) == (row["label"] == "benign") for row in table)
 
 
-def test_two_processes_train_and_test(tmp_path: Path) -> None:
+def test_two_processes_train_and_test_and_print_once(tmp_path: Path) -> None:
     """Lightning's own launcher starts the second process from the command line, so that this runs outside pytest."""
     words = [*SHORT, "--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
     done = subprocess.run(
         [sys.executable, "-m", "torchnn", "fit", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == "", "a pipe shows no progress"
     assert printed_metrics(done.stdout).keys() >= {"accuracy", "auroc", "log_loss"}
+    assert done.stdout.splitlines()[-1].split()[0] == "run"
+    assert len(done.stdout.splitlines()) == 7
     assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
-@pytest.mark.parametrize("loss", ["binary_cross_entropy", "mse"])
+@pytest.mark.parametrize(("precision", "loss"), [("bf16-mixed", "binary_cross_entropy"), ("64-true", "mse")])
 def test_other_precisions_train(precision: str, loss: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["fit", *SHORT, "--trainer.precision", precision, "--model.loss", loss])
     assert printed_metrics(capsys.readouterr().out)["auroc"] > 0.9
@@ -208,7 +210,7 @@ def test_help_explains_each_argument_with_its_default(capsys: pytest.CaptureFixt
         main(["fit", "--help"])
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "learning rate, above 0, the initial one if there is a schedule. (type: float, default: 0.02)" in text
+    assert "learning rate, above 0; with a schedule, the initial rate. (type: float, default: 0.02)" in text
     assert "from 32 to 1024. (type: Union[int, Literal['auto']], default: auto)" in text
     for name in BinaryClassifier.__init__.__annotations__.keys() - {"return", "in_features"}:
         described = text.split(f"--model.{name} ")[-1].split("(type: ")[0]
@@ -221,7 +223,7 @@ def test_the_configuration_can_be_printed(capsys: pytest.CaptureFixture[str]) ->
     assert yaml.safe_load(capsys.readouterr().out)["model"]["lr"] == 0.5
 
 
-def test_a_terminal_shows_progress_and_a_pipe_does_not(tmp_path: Path) -> None:
+def test_a_terminal_shows_progress(tmp_path: Path) -> None:
     """A pseudo-terminal of 120 columns, in which the bar is drawn."""
     words = [sys.executable, "-m", "torchnn", "fit", "--trainer.max_epochs", "1"]
     keeper, terminal = os.openpty()
@@ -236,7 +238,3 @@ def test_a_terminal_shows_progress_and_a_pipe_does_not(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "Epoch 0/0" in shown.decode()
     assert "accuracy" in shown.decode()
-    piped = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert piped.stderr == ""
-    assert [line.split()[0] for line in piped.stdout.splitlines()][-1] == "run"
-    assert len(piped.stdout.splitlines()) == 7

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.cli.conftest import FinishedRun, train
 from tests.cli.helpers import SHORT, printed_metrics, refused, rows_of
 from tests.tables.helpers import good, lines, text
 from torchnn.cli import main
@@ -16,18 +17,25 @@ from torchnn.runs.checkpoints import find_checkpoint
 GOOD = text(lines(good, rows=120))
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A run on t.csv, which the tests copy."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "t.csv").write_text(GOOD)
+    return train(folder, *SHORT, "--data.path", "t.csv", "--data.target", "y")
+
+
 @pytest.fixture
-def trained(_in_an_empty_folder: None, capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
-    """The metrics of the held-out rows of t.csv."""
-    Path("t.csv").write_text(GOOD)
-    main(["fit", *SHORT, "--data.path", "t.csv", "--data.target", "y"])
-    return printed_metrics(capsys.readouterr().out)
+def trained(run: FinishedRun, tmp_path: Path, _in_an_empty_folder: None) -> dict[str, float]:
+    """The metrics of the held-out rows of t.csv; the run is in the working folder."""
+    shutil.copytree(run.folder, tmp_path, dirs_exist_ok=True)
+    return printed_metrics(run.printed)
 
 
 def test_training_with_all_rows_held_out_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("t.csv").write_text(GOOD)
     sentence = refused(["fit", "--data.path", "t.csv", "--data.target", "y", "--data.part", "all"], capsys)
-    assert "--data.part all would test on rows that train: give it to torchnn test or predict." in sentence
+    assert "--data.part all would test on training rows: use it with torchnn test or predict." in sentence
 
 
 def test_the_table_of_the_training_is_known_by_any_of_its_names(
@@ -89,7 +97,6 @@ def test_a_checkpoint_that_does_not_describe_its_table_is_refused(
     assert not Path("m.onnx").exists()
 
 
-@pytest.mark.parametrize("command", ["validate", "test"])
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
@@ -97,7 +104,10 @@ def test_a_checkpoint_that_does_not_describe_its_table_is_refused(
         ("2", "target 'y' is '2', but the classes of the model are '0', '1': fix the value"),
     ],
 )
-@pytest.mark.parametrize(("rows", "suffix"), [(1, "csv"), (9, "csv"), (9, "parquet")])
+@pytest.mark.parametrize(
+    ("command", "rows", "suffix"),
+    [("validate", 1, "csv"), ("test", 9, "csv"), ("validate", 9, "parquet"), ("test", 9, "parquet")],
+)
 def test_rows_that_cannot_judge_are_refused_before_there_is_a_run_folder(
     command: str,
     target: str,

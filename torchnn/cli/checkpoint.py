@@ -1,7 +1,6 @@
 """Lightning's command line, extended by what a checkpoint decides."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ class CheckpointCLI(LightningCLI):
         self.config = parser.parse_args(args)
         given = parser.parse_args(args, defaults=False)[self.config.subcommand]
         self.given = dict(flat(given.as_dict()))
-        self.words = sys.argv[1:] if args is None else list(args)
+        self.words = list(args)
 
     def _parse_ckpt_path(self) -> None:
         """Find the checkpoint, refuse a file that is not safe or does not fit, and take its hyper-parameters."""

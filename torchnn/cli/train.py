@@ -131,13 +131,13 @@ class TorchnnCLI(CheckpointCLI):
         try:
             super().instantiate_classes()
         except MisconfigurationException as error:
-            fail(f"the trainer refuses its arguments: {error}")
+            fail(f"the Trainer rejects its arguments: {error}")
         except ValueError as error:
             fail(with_flag(str(error), options(self._parser(self.config.subcommand))))
         if self.checkpoint is not None:
             self._check_same_table()
         if self.subcommand in ("validate", "test"):
-            self.datamodule.open_target()  # before there is a run folder
+            self.datamodule.open_target()  # an error must come before the run folder is created
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         config = self._get(self.config_init, "trainer")
@@ -154,18 +154,18 @@ class TorchnnCLI(CheckpointCLI):
         self.training_state = TrainingState(settings)
         callbacks = [StopOnNaN(), LearningCurve(), TestReport(), self.training_state]
         if self.prediction_file is not None:
-            config.logger = False  # nothing but the file was asked for
+            config.logger = False  # only the file was asked for
         if config.logger is False:
             if self.subcommand == "predict" and self.prediction_file is None:
-                fail("--trainer.logger false leaves predict without a run folder to write into: give --output.")
-            self.save_config_callback = None  # it would write beside the user's files, where there is no run folder
+                fail("--trainer.logger false leaves predict without a run folder: give --output.")
+            self.save_config_callback = None  # without a run folder it would write into the working folder
         elif not config.fast_dev_run:
             callbacks.append(LearningRateMonitor(logging_interval="epoch"))
         if config.logger in (None, True):
             kwargs["logger"] = CSVLogger(config.default_root_dir or ".", name="lightning_logs")
         self.trainer_defaults["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else the user's own plug-in
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # otherwise it is a plugin of the user
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         make_process_group(trainer.strategy)
         return trainer

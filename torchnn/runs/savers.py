@@ -51,7 +51,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except OSError as error:
             kept = "the one before it is kept" if Path(path).exists() else "nothing was written"
             raise CheckpointWriteError(
-                f"checkpoint {path} could not be written ({error.strerror}), {kept}: make room or give another "
+                f"checkpoint {path} could not be written ({error.strerror}), {kept}: free some space or give another "
                 "--trainer.default_root_dir."
             ) from error
 
