@@ -70,14 +70,14 @@ def memory_of_steps(run: Run, data: TabularDataModule) -> list[dict[str, object]
             run.trainer(max_epochs=STEPS_BEFORE + 1, callbacks=[peak]).fit(model, loader)
             x = model.to(run.device).preprocess(data.table.features[:num_rows].to(run.device)).detach()
             y = data.table.target[:num_rows, None].to(run.device)
-            alone = ExtraMemory(run.device)
+            memory = ExtraMemory(run.device)
             model.network(x, y).backward()
             found.append(
                 {
                     "by": by,
                     "rows": num_rows,
                     "input_mib": f"{4 * columns * num_rows / MIB:.1f}",
-                    "network_mib": f"{alone.bytes / MIB:.1f}",
+                    "network_mib": f"{memory.bytes / MIB:.1f}",
                     "step_mib": f"{peak.extra_bytes / MIB:.1f}",
                 }
             )

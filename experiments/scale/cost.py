@@ -107,7 +107,7 @@ def seconds_of_a_row(rows: list[dict[str, Any]], width: int, way: str) -> float:
 
 def with_predictions(rows: list[dict[str, Any]], gigabits: float) -> list[dict[str, object]]:
     """Rows with the model's prediction of the same step, in milliseconds."""
-    fitted, told = loopback(rows), []
+    fitted, modelled = loopback(rows), []
     for row in rows:
         sizes, way, batch = sizes_of(row["width"]), row["way"], row["batch"]
         # The bandwidth of a slowed wire is known; its latency is that of the loopback device.
@@ -115,13 +115,13 @@ def with_predictions(rows: list[dict[str, Any]], gigabits: float) -> list[dict[s
         of_row = seconds_of_a_row(rows, row["width"], way)
         model = step_seconds(sizes, batch, of_row, wire, row["processes"], rows_of_last(way, sizes, batch))
         milliseconds = {name: f"{1e3 * row[name]:.4g}" for name in ("compute", "all_reduce", "step")}
-        told.append(
+        modelled.append(
             {name: row[name] for name in ("wire", "processes", "width", "batch", "way")}
             | {"gradient_mib": f"{num_bytes(sizes) / 2**20:.4g}"}
             | {f"{name}_ms": value for name, value in milliseconds.items()}
             | {"model_ms": f"{1e3 * model:.4g}", "rounds": row["rounds"], "spread": f"{row['spread']:.3f}"}
         )
-    return told
+    return modelled
 
 
 def predicted(rows: list[dict[str, Any]]) -> list[dict[str, object]]:
@@ -181,9 +181,9 @@ def figures(tables: Tables) -> list[Figure]:
         (f"two processes, any wire, below {LONG_STEP} ms", where(short, processes=2)),
     ):
         found.append(Figure(f"step by the model divided by the measured step, {name}, median (range)", "1", off(rows)))
-    alone = {(r["width"], r["batch"], r["way"]): float(r["compute_ms"]) for r in where(steps, processes=1)}
+    single = {(r["width"], r["batch"], r["way"]): float(r["compute_ms"]) for r in where(steps, processes=1)}
     both = [
-        float(row["compute_ms"]) / alone[row["width"], row["batch"], row["way"]]
+        float(row["compute_ms"]) / single[row["width"], row["batch"], row["way"]]
         for row in where(pairs, wire=LOOPBACK)
         if row["way"] != EAGER
     ]

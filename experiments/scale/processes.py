@@ -81,8 +81,8 @@ class Step:
     def __call__(self, exchange: bool = True) -> None:
         for parameter in self.parameters:
             parameter.grad = None
-        alone = not exchange and isinstance(self.model, DistributedDataParallel)
-        with stages_only(self.way), self.model.no_sync() if alone else nullcontext():
+        without_exchange = not exchange and isinstance(self.model, DistributedDataParallel)
+        with stages_only(self.way), self.model.no_sync() if without_exchange else nullcontext():
             self.model(self.x, self.y).backward()
 
     def gradients(self) -> list[Tensor]:

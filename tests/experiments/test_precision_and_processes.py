@@ -53,8 +53,8 @@ def test_two_processes_take_the_same_steps(precision: str, tolerance: float, run
     data = digits()
     one, two = (trained(run, data, precision, way, seed=0, epochs=2) for way in (ONE, TWO))
     assert distance(two.model, one.model) < tolerance
-    for alone, shared in zip(one.curve, two.curve, strict=True):
-        assert float(shared["train_loss"]) == pytest.approx(float(alone["train_loss"]), abs=1e-6)
+    for single, shared in zip(one.curve, two.curve, strict=True):
+        assert float(shared["train_loss"]) == pytest.approx(float(single["train_loss"]), abs=1e-6)
 
 
 def test_two_processes_on_gpus_need_two_devices(monkeypatch: pytest.MonkeyPatch) -> None:

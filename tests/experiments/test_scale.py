@@ -125,8 +125,8 @@ def test_predictions_equal_the_measurements_of_a_machine_that_behaves_as_the_mod
     for row in with_predictions(rows, gigabits=1.0):
         assert float(str(row["model_ms"])) == pytest.approx(float(str(row["step_ms"])), rel=1e-3)
     slower = [row | {"compute": row["compute"] * 1.1, "step": row["step"] * 1.1} for row in rows]  # type: ignore[operator]
-    told = with_predictions([*rows, *[s | {"batch": 2} for s in slower]], gigabits=1.0)
-    assert any(abs(float(str(r["model_ms"])) / float(str(r["step_ms"])) - 1) > 0.05 for r in told)  # the control
+    predicted = with_predictions([*rows, *[s | {"batch": 2} for s in slower]], gigabits=1.0)
+    assert any(abs(float(str(r["model_ms"])) / float(str(r["step_ms"])) - 1) > 0.05 for r in predicted)  # the control
 
 
 def test_which_ways_give_gradients_layer_by_layer() -> None:
