@@ -1,4 +1,4 @@
-"""Shapes, kinks, saturation and strides that every operation has to live with."""
+"""Shapes, kinks, saturation and strides that every operation must handle."""
 
 from collections.abc import Callable
 
@@ -36,7 +36,7 @@ def part_of_cat(t: Tensor) -> Tensor:
 
 
 def expanded(t: Tensor) -> Tensor:
-    """The first element seen everywhere, with strides of 0, as `sum().backward()` makes it."""
+    """The first element everywhere, with strides of 0, as in the gradient of `sum()`."""
     return t.flatten()[:1].reshape([1] * t.dim()).expand(t.shape) if t.numel() else t
 
 

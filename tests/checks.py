@@ -1,4 +1,4 @@
-"""Ours against a torch twin: to the last digits, with the fewest products, and by `torchnn.check`."""
+"""Compare our operation with torch's: to the last digits, with the fewest products, and by `torchnn.check`."""
 
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -14,8 +14,8 @@ Op = Callable[..., Tensor]
 PRODUCTS = {"mm", "addmm", "addmm_", "bmm", "mv", "dot", "matmul", "linear"}
 
 
-def close(ours: Any, twin: Any, what: str) -> None:
-    torch.testing.assert_close(ours, twin, rtol=1e-12, atol=1e-12, msg=lambda m: f"{what}: {m}")
+def close(ours: Any, theirs: Any, what: str) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12, msg=lambda m: f"{what}: {m}")
 
 
 def gradients(op: Op, tensors: Sequence[Tensor], grad_output: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -24,26 +24,26 @@ def gradients(op: Op, tensors: Sequence[Tensor], grad_output: Tensor | None = No
     return torch.autograd.grad(output, wanted, torch.ones_like(output) if grad_output is None else grad_output)
 
 
-def check_laws(op: Op, twin: Op, tensors: Sequence[Tensor], **options: Any) -> None:
-    """Every property of `torchnn.check` but the slow ones."""
+def check_laws(op: Op, theirs: Op, tensors: Sequence[Tensor], **options: Any) -> None:
+    """Every property of `torchnn.check` except the slow ones."""
 
     def make_inputs(dtype: torch.dtype, device: torch.device, generator: torch.Generator) -> tuple[Tensor, ...]:
         return tuple(t.detach().to(device, dtype).requires_grad_(t.requires_grad) for t in tensors)
 
-    assert_backward(op, twin, make_inputs, **{"quick": True, **options})
+    assert_backward(op, theirs, make_inputs, **{"quick": True, **options})
 
 
-def check_value_and_gradients(op: Op, twin: Op, tensors: Sequence[Tensor]) -> None:
+def check_value_and_gradients(op: Op, theirs: Op, tensors: Sequence[Tensor]) -> None:
     """A random incoming gradient, not ones."""
-    output = twin(*tensors)
+    output = theirs(*tensors)
     close(op(*tensors), output, "value")
     incoming = torch.randn_like(output)
-    for ours, theirs in zip(gradients(op, tensors, incoming), gradients(twin, tensors, incoming), strict=True):
-        close(ours, theirs, "gradient")
+    for ours, expected in zip(gradients(op, tensors, incoming), gradients(theirs, tensors, incoming), strict=True):
+        close(ours, expected, "gradient")
 
 
 def check_frozen_inputs_cost_nothing(op: Op, tensors: Sequence[Tensor], is_product: Sequence[bool]) -> None:
-    """Every subset of frozen inputs gives the other gradients unchanged, with one product a gradient that needs one."""
+    """Frozen inputs leave the other gradients unchanged, and each gradient that needs a product costs one."""
     shape = op(*tensors).shape
     incoming = torch.linspace(-1, 2, shape.numel(), dtype=tensors[0].dtype).reshape(shape)
     full = gradients(op, [t.detach().requires_grad_() for t in tensors], incoming)

@@ -1,4 +1,4 @@
-"""What every test starts from: one seed, and what torch's own test utilities change put back."""
+"""Every test starts from the same seed; settings that torch's own test utilities change are restored."""
 
 import importlib.util
 import random
@@ -16,7 +16,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _backend_flags_can_be_set() -> None:
-    """torch's own test utilities forbid at import what Lightning's Trainer does in every run."""
+    """torch's test utilities forbid setting backend flags, which Lightning's Trainer does in every run."""
     torch.backends.disable_global_flags.__globals__["__allow_nonbracketed_mutation_flag"] = True
 
 

@@ -21,9 +21,9 @@ every_block = pytest.mark.parametrize("block_rows", BLOCKS)
 
 
 def set_block_rows(patch: pytest.MonkeyPatch, block_rows: int) -> None:
-    """Blocks of this many rows where a call gives no number of its own."""
+    """Use this number of rows per block for calls that do not give one."""
     patch.setattr(_whole_network, "rows_of_a_block", lambda *_: block_rows)
-    patch.setattr(_whole_network, "plan_of", _whole_network.plan_of.__wrapped__)  # it keeps its answers
+    patch.setattr(_whole_network, "plan_of", _whole_network.plan_of.__wrapped__)  # without its cache
     patch.setattr(_whole_network, "LAST_PLANS", {})
 
 
@@ -42,7 +42,7 @@ class Net:
         return [t for t in (self.x, *self.weights, *self.biases) if t is not None and t.requires_grad]
 
     def loss(self, **options: Any) -> tuple[Tensor, Tensor]:
-        """By the pass: a call that goes layer by layer fails."""
+        """Use the pass; a call that goes layer by layer fails."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(network, "whole_network", at_once)
             return self.either_way(**options)

@@ -1,4 +1,4 @@
-"""The torch twin of every operation: what autograd makes of the textbook expression."""
+"""Torch's equivalent of every operation: the textbook expression, differentiated by autograd."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -20,7 +20,7 @@ def dense_activation(x: Tensor, weight: Tensor, bias: Tensor | None, activation:
 
 
 def sequential(sizes: list[int], activation: str = "sigmoid") -> torch.nn.Sequential:
-    """The network that people write, every layer followed by its activation."""
+    """The usual network, with every layer followed by its activation."""
     modules = {"sigmoid": torch.nn.Sigmoid, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "identity": torch.nn.Identity}
     layers: list[torch.nn.Module] = []
     for n, m in pairwise(sizes):

@@ -54,16 +54,16 @@ def test_values_and_gradients_stay_and_so_does_everything_else() -> None:
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("twin", OURS)
-def test_every_twin_is_converted_and_reverted(twin: type[nn.Module]) -> None:
-    arguments = (3, 2) if twin is nn.Linear else ()
-    module = torchnn.convert(twin(*arguments))
-    assert type(module) is OURS[twin]
-    assert repr(module).startswith(OURS[twin].__name__)
-    assert type(torchnn.revert(module)) is twin
+@pytest.mark.parametrize("theirs", OURS)
+def test_every_class_is_converted_and_reverted(theirs: type[nn.Module]) -> None:
+    arguments = (3, 2) if theirs is nn.Linear else ()
+    module = torchnn.convert(theirs(*arguments))
+    assert type(module) is OURS[theirs]
+    assert repr(module).startswith(OURS[theirs].__name__)
+    assert type(torchnn.revert(module)) is theirs
 
 
-def test_a_subclass_is_left_alone() -> None:
+def test_a_subclass_is_not_converted() -> None:
     class Halved(nn.Linear):
         def forward(self, input: Tensor) -> Tensor:
             return super().forward(input) / 2
@@ -85,7 +85,7 @@ def test_a_dry_run_prints_each_change_and_makes_none(capsys: pytest.CaptureFixtu
     ]
 
 
-def test_pairs_join_in_one_node_on_request_and_come_apart_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_join_computes_a_pair_in_one_node_and_revert_separates_it(capsys: pytest.CaptureFixture[str]) -> None:
     model, x = somebodys_model(), torch.randn(5, 3, dtype=torch.double)
     before, parameters, keys = outcome(model, x), list(model.parameters()), list(model.state_dict())
     torchnn.convert(model, join=True, dry_run=True)
@@ -108,7 +108,7 @@ def test_pairs_join_in_one_node_on_request_and_come_apart_again(capsys: pytest.C
             assert torch.equal(a, b)
 
 
-def test_what_others_look_at_is_not_joined() -> None:
+def test_modules_with_hooks_or_a_second_place_are_not_joined() -> None:
     shared = nn.Linear(3, 3)
     inner = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
     model = nn.Sequential(shared, nn.Sigmoid(), shared, inner, nn.Linear(3, 3), nn.ReLU())
@@ -118,14 +118,14 @@ def test_what_others_look_at_is_not_joined() -> None:
     assert not any(type(module).__name__ == "JoinedDense" for module in model.modules())
 
 
-def test_what_stands_between_a_layer_and_an_activation_is_not_jumped_over() -> None:
+def test_a_layer_and_an_activation_with_a_module_between_them_are_not_joined() -> None:
     halved = nn.Threshold(0.1, 0.0)
     model, x = nn.Sequential(halved, nn.Linear(3, 3), halved, nn.Sigmoid()), torch.rand(4, 3)
     expected = model(x)
     torch.testing.assert_close(torchnn.convert(model, join=True)(x), expected)
 
 
-def test_without_asking_a_slice_of_the_model_stays_what_it_was() -> None:
+def test_without_join_a_slice_of_the_model_gives_the_same_values() -> None:
     model, x = nn.Sequential(nn.Linear(3, 1), nn.Sigmoid()), torch.randn(4, 3)
     logits = model[:-1](x)
     torchnn.convert(model)
@@ -140,7 +140,7 @@ def test_a_layer_with_a_forward_of_its_own_is_not_joined() -> None:
     torch.testing.assert_close(torchnn.convert(model, join=True)(x), expected)
 
 
-def test_what_is_converted_already_joins_too() -> None:
+def test_converted_modules_can_be_joined() -> None:
     model, x = nn.Sequential(nn.Linear(3, 2), nn.Sigmoid()), torch.randn(4, 3)
     expected = model(x)
     torchnn.convert(torchnn.convert(model), join=True)
@@ -168,13 +168,13 @@ def test_half_of_a_joined_pair_is_not_reverted() -> None:
     assert type(model[1]).__name__ == "Joined"
 
 
-def test_what_is_no_module_is_named() -> None:
+def test_an_argument_that_is_not_a_module_raises_a_type_error() -> None:
     for convert in (torchnn.convert, torchnn.revert):
         with pytest.raises(TypeError, match="take a module, not None"):
             convert(None)  # type: ignore[type-var]
 
 
-def test_an_attribute_of_the_users_stays(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_attribute_set_by_the_user_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.Sigmoid())
     vars(model[0])["activation"] = "mine"
     torchnn.revert(torchnn.convert(model, join=True))

@@ -1,4 +1,4 @@
-"""The checks that the text does: its derivation term by term, its dimensions, and a network small enough for paper."""
+"""The derivation term by term, its dimensions, and a network that is small enough for paper."""
 
 import math
 from itertools import pairwise
@@ -11,7 +11,7 @@ import torchnn.functional as F
 from torchnn import MLP, Dense, Step
 from torchnn.ops.dense import dense_backward
 
-SIZES = [5, 4, 3, 2]  # n[0] … n[3]: three layers, the input is none
+SIZES = [5, 4, 3, 2]  # n[0] … n[3]: three layers; the input is not one
 
 
 def forward(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> list[Tensor]:
@@ -108,7 +108,7 @@ def test_a_shared_bias_is_one_number_with_the_sum_of_all_deltas() -> None:
 
 
 def test_a_2_2_1_network_by_hand() -> None:
-    """Every number below was computed on paper from z = W a + b, σ and δ = a − y; the network has round weights."""
+    """Every number below was computed on paper from z = W a + b, σ and δ = a − y, with round weights."""
     ln = math.log
     w1 = torch.tensor([[ln(3), 0.0], [0.0, -ln(3)]], dtype=torch.double, requires_grad=True)
     b1 = torch.tensor([0.0, ln(3)], dtype=torch.double, requires_grad=True)
@@ -148,7 +148,7 @@ def test_a_neuron_is_activated_above_its_threshold_and_not_at_it() -> None:
 
 
 def test_a_skip_connection_by_composition() -> None:
-    """Connections may jump over layers: a module around the layers is all it takes, gradients follow."""
+    """A module around the layers can add connections that skip layers; the gradients are right."""
 
     class Skip(torch.nn.Module):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Private names of torch: they occur in one file, and without them the fallbacks give the same answers."""
+"""Private names of torch occur in one file only, and without them the fallbacks give the same answers."""
 
 import ast
 import json
@@ -91,7 +91,7 @@ def test_only_one_file_uses_private_names_of_torch() -> None:
 
 
 class Doubled(Function):
-    """A Function of somebody's."""
+    """A user's Function."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ def remove(name: str, patch: pytest.MonkeyPatch) -> None:
 
 
 def in_a_transform(ask: Callable[[], Any]) -> list[Any]:
-    """What is answered outside of transforms, inside one, inside two, and in forward mode."""
+    """The answers outside of transforms, inside one, inside two, and in forward mode."""
     answers, x = [ask()], torch.ones(2)
 
     def asking(t: Tensor) -> Tensor:
@@ -180,7 +180,7 @@ def function_of_a_node() -> Any:
 
 
 def results() -> list[Any]:
-    """What the library computes on every path that asks a private name, as numbers."""
+    """The results, as numbers, of every path of the library that uses a private name."""
     torch.manual_seed(0)
     network, x, y = torchnn.MLP([128, 128, 1]), torch.randn(1024, 128), torch.rand(1024, 1)
     steps = []

@@ -9,7 +9,7 @@ from tests.compatibility.settings import SETTINGS, table
 def works(setting: str, model: str) -> bool:
     try:
         SETTINGS[setting](CASES[model])
-    except Exception as error:  # whatever goes wrong is a cell of the table
+    except Exception as error:  # any error is a cell of the table
         sys.stderr.write(f"{setting}, {model}: {type(error).__name__}: {error}\n")
         return False
     return True

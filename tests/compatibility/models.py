@@ -1,4 +1,4 @@
-"""Models that nobody here wrote, with inputs; and one plain `Sequential`."""
+"""Models of other libraries, with inputs, and one plain `Sequential`."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 class Logits(nn.Module):
-    """The logits of a transformers classifier alone, as a function of token numbers."""
+    """Only the logits of a transformers classifier, as a function of token numbers."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Logits(nn.Module):
 
 
 class Case(NamedTuple):
-    """A model with random weights, its inputs, and how many of its modules have a twin here."""
+    """A model with random weights, its inputs, and the number of its modules that `convert` changes."""
 
     make: Callable[[], nn.Module]
     inputs: Callable[[], Tensor]

@@ -1,4 +1,4 @@
-"""What a converted model has to do exactly as before: each setting raises AssertionError if it does not."""
+"""What a converted model must do exactly as before; each setting raises AssertionError if it does not."""
 
 import copy
 import os
@@ -22,7 +22,7 @@ Setting = Callable[[Case], None]
 RELATIVE, ABSOLUTE = 1e-10, 1e-12
 
 
-def twins(case: Case) -> tuple[nn.Module, nn.Module]:
+def model_and_converted(case: Case) -> tuple[nn.Module, nn.Module]:
     """A model, and a copy of it that is converted."""
     torch.manual_seed(0)
     model = case.make()
@@ -46,14 +46,14 @@ def close(given: list[Tensor], expected: list[Tensor]) -> None:
 
 
 def outputs_and_gradients(case: Case) -> None:
-    model, converted = twins(case)
+    model, converted = model_and_converted(case)
     x = case.inputs()
     close(outcome(converted, x), outcome(model, x))
 
 
 def names_and_state(case: Case) -> None:
-    """Names, keys, and a state that goes from one to the other and back."""
-    model, converted = twins(case)
+    """Names, keys, and a state that is loaded from one into the other and back."""
+    model, converted = model_and_converted(case)
     assert [n for n, _ in model.named_modules()] == [n for n, _ in converted.named_modules()]
     assert model.state_dict().keys() == converted.state_dict().keys()
     model.load_state_dict(converted.state_dict())
@@ -61,7 +61,7 @@ def names_and_state(case: Case) -> None:
 
 
 def reverted(case: Case) -> None:
-    model, converted = twins(case)
+    model, converted = model_and_converted(case)
     x = case.inputs()
     torchnn.revert(converted)
     assert [type(m) for m in converted.modules()] == [type(m) for m in model.modules()]
@@ -70,7 +70,7 @@ def reverted(case: Case) -> None:
 
 
 def optimiser_state(case: Case) -> None:
-    """Converted between two steps of AdamW, as if it had not been."""
+    """A conversion between two steps of AdamW changes nothing."""
     model, other = case.make(), case.make()
     other.load_state_dict(model.state_dict())
     x = case.inputs()
@@ -87,7 +87,7 @@ def optimiser_state(case: Case) -> None:
 
 def compiled(case: Case) -> None:
     """One graph."""
-    _, converted = twins(case)
+    _, converted = model_and_converted(case)
     x = case.inputs()
     expected = outcome(converted, x)
     torch._dynamo.reset()
@@ -104,7 +104,7 @@ def onnx(case: Case) -> None:
     """Exported and run by onnxruntime, in float32."""
     import onnxruntime
 
-    _, converted = twins(case)
+    _, converted = model_and_converted(case)
     converted, x = converted.float(), case.inputs()
     x = x.float() if x.is_floating_point() else x
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
@@ -128,7 +128,7 @@ def fully_sharded(case: Case) -> None:
 
 
 def sharded(model: nn.Module) -> nn.Module:
-    """FSDP2: parameters and gradients of each child, and of the rest, are cut in two."""
+    """FSDP2: parameters and gradients of each child, and of the rest, are split in two."""
     mesh = init_device_mesh("cpu", (2,))
     for child in model.children():
         if any(True for _ in child.parameters()):
@@ -138,8 +138,8 @@ def sharded(model: nn.Module) -> nn.Module:
 
 
 def in_two_processes(case: Case, wrap: Callable[[nn.Module], nn.Module]) -> None:
-    """The mean over two processes of a half of the rows each equals all rows in one."""
-    model, converted = twins(case)
+    """The mean over two processes with half of the rows each equals one process with all rows."""
+    model, converted = model_and_converted(case)
     x = case.inputs()
     expected = gradients_of_mean(model, x)
     with tempfile.TemporaryDirectory() as folder:

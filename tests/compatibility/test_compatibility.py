@@ -12,7 +12,7 @@ from torch import nn
 
 import torchnn
 from tests.compatibility.models import CASES
-from tests.compatibility.settings import ABSOLUTE, RELATIVE, SETTINGS, gradients_of_mean, table, twins
+from tests.compatibility.settings import ABSOLUTE, RELATIVE, SETTINGS, gradients_of_mean, model_and_converted, table
 
 PAGE = (Path(torchnn.__file__).parent.parent / "docs/modules.md").read_text()
 ignored = pytest.mark.filterwarnings("ignore")  # transformers' and torch.onnx's own
@@ -21,20 +21,20 @@ ignored = pytest.mark.filterwarnings("ignore")  # transformers' and torch.onnx's
 @ignored
 @pytest.mark.parametrize("model", CASES)
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_a_converted_model_does_what_it_did(setting: str, model: str) -> None:
+def test_a_converted_model_behaves_as_before(setting: str, model: str) -> None:
     SETTINGS[setting](CASES[model])
 
 
 def test_the_documentation_shows_the_cells_that_are_tested() -> None:
-    """If it is old: `.venv/bin/python -m tests.compatibility`."""
+    """Update it with `.venv/bin/python -m tests.compatibility`."""
     assert table(lambda setting, model: True, list(CASES)) in PAGE
 
 
 @ignored
 def test_a_conversion_that_changes_something_would_be_noticed() -> None:
-    """The control: one weight a millionth off."""
+    """Planted error: one weight is off by a millionth."""
     case = CASES["nn.Sequential"]
-    model, converted = twins(case)
+    model, converted = model_and_converted(case)
     with torch.no_grad():
         next(converted.parameters())[0, 0] += 1e-6
     x = case.inputs()

@@ -1,4 +1,4 @@
-"""Calls that torch refuses, and odd ones that it accepts, by operation: each is a lambda of the function to call."""
+"""Calls that torch refuses, and unusual ones that it accepts, by operation; each is a lambda of the function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -150,7 +150,7 @@ BAD_CALLS: dict[str, Calls] = {
     "mse_loss": BAD_LOSS | BAD_SQUARED_ERROR,
 }
 
-# At these torch's losses stumble: they look for the attribute of a tensor before they look for a tensor.
+# torch's losses raise AttributeError here, because they read an attribute before they check for a tensor.
 NO_TENSOR: Calls = {
     "target is a number": lambda f: f(uniform(2, 3), 1.0),
     "target is None": lambda f: f(uniform(2, 3), None),
@@ -168,7 +168,7 @@ CALLS_WITHOUT_A_TENSOR: dict[str, Calls] = {
     "mse_loss": NO_TENSOR,
 }
 
-# --- odd calls that torch accepts -------------------------------------------------------------------------------------
+# --- unusual calls that torch accepts ---------------------------------------------------------------------------------
 
 ODD_DENSE: Calls = {
     "one bias for all neurons": lambda f: f(uniform(2, 3), uniform(4, 3), uniform(1)),
@@ -223,7 +223,7 @@ ODD_SQUARED_ERROR: Calls = {
     "not a number": lambda f: f(torch.tensor([torch.nan, 1.0]), torch.tensor([1.0, 0.0]), reduction="none"),
 }
 
-# torch warns of these, and then takes them.
+# torch accepts these with a warning.
 BROADCAST_SQUARED_ERROR: Calls = {
     "target of one row": lambda f: f(uniform(2, 3), uniform(3)),
     "target of one column": lambda f: f(uniform(2, 3), uniform(2, 1), reduction="none"),

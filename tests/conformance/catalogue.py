@@ -1,6 +1,6 @@
-"""Our operations beside torch's, with the sample inputs and dtypes that torch's own test suite keeps for the latter.
+"""Our operations and torch's equivalents, with the sample inputs and dtypes of torch's own test suite.
 
-`OPERATIONS` is the only place where ours is paired with its twin: a test that gets another pair checks that one.
+Only `OPERATIONS` pairs ours with theirs, so a test of the tests can pass in another pair.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from torchnn import functional
 
 TensorFunction = Callable[..., Tensor]
-Sample = Any  # torch's `SampleInput`, as its `OpInfo` below: both are without types
+Sample = Any  # torch's `SampleInput`, which has no types, like its `OpInfo` below
 
 _all_dtypes = all_types_and_complex_and(torch.bool, torch.half, torch.bfloat16)
 ALL_DTYPES: tuple[torch.dtype, ...] = tuple(sorted(_all_dtypes, key=str))
@@ -30,7 +30,7 @@ MANY = 10_000
 
 @dataclass(frozen=True)
 class Operation:
-    """One of our functions, and what torch knows about its twin."""
+    """One of our functions, and torch's information about its equivalent."""
 
     ours: TensorFunction
     info: Any = field(repr=False)
@@ -39,9 +39,9 @@ class Operation:
         return str(self.info.name).removeprefix("nn.functional.")
 
     @property
-    def twin(self) -> TensorFunction:
-        twin: TensorFunction = self.info.op
-        return twin
+    def theirs(self) -> TensorFunction:
+        theirs: TensorFunction = self.info.op
+        return theirs
 
     def supports(self, dtype: torch.dtype) -> bool:
         return dtype in self.info.dtypes
@@ -56,9 +56,9 @@ class Operation:
         return list(self.info.sample_inputs("cpu", dtype, requires_grad, include_conjugated_inputs=lazily_conjugated))
 
     def values(self, dtype: torch.dtype) -> list[Sample]:
-        """Inputs for the forward value alone: for element-wise functions also extremal, huge and strided ones.
+        """Inputs for the forward value only: for element-wise functions also extremal, huge and strided ones.
 
-        A dtype that the twin does not support gets the float32 samples, cast.
+        For a dtype that torch does not support, the float32 samples are cast.
         """
         if self.supports(dtype):
             return [s for s in self.info.reference_inputs("cpu", dtype) if s.input.numel() <= MANY]
@@ -69,7 +69,7 @@ def cast_to(dtype: torch.dtype) -> Callable[[Any], Any]:
     return lambda value: value.to(dtype) if isinstance(value, Tensor) else value
 
 
-def _twins() -> dict[str, TensorFunction]:
+def _pairs() -> dict[str, TensorFunction]:
     return {
         "nn.functional.linear": functional.dense,
         "sigmoid": functional.sigmoid,
@@ -83,7 +83,7 @@ def _twins() -> dict[str, TensorFunction]:
 
 _INFO = {info.name: info for info in op_db if not info.variant_test_name}
 
-OPERATIONS = {str(operation): operation for operation in (Operation(f, _INFO[name]) for name, f in _twins().items())}
+OPERATIONS = {str(operation): operation for operation in (Operation(f, _INFO[name]) for name, f in _pairs().items())}
 
 each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=str)
 
@@ -109,7 +109,7 @@ def tensors(sample: Sample) -> list[Tensor]:
 
 
 def leaves(sample: Sample) -> tuple[Tensor, ...]:
-    """The tensors of a sample that ask for a gradient."""
+    """The tensors of a sample that require a gradient."""
     return tuple(leaf for leaf in tensors(sample) if leaf.requires_grad)
 
 
@@ -120,7 +120,7 @@ def _leaves(sample: Sample) -> list[Any]:
 def as_function_of(
     function: TensorFunction, sample: Sample, chosen: Callable[[Tensor], bool] = lambda leaf: leaf.requires_grad
 ) -> TensorFunction:
-    """The call on `sample` as a function of its `chosen` tensors alone, in their order."""
+    """The call on `sample` as a function of its `chosen` tensors only, in their order."""
     flat, structure = tree_flatten((sample.input, sample.args, sample.kwargs))
 
     def function_of_tensors(*values: Tensor) -> Tensor:
@@ -145,10 +145,9 @@ def in_double(sample: Sample) -> Sample:
 
 
 def unless_nearer(expected: Tensor, actual: Tensor, truth: Tensor) -> Tensor:
-    """`expected`, but wherever `actual` is no further from the float64 `truth`, that is expected instead.
+    """Return `expected`, replaced by `actual` where `actual` is at least as close to the float64 `truth`.
 
-    In half precision torch rounds after each of its steps: there the twin is not the measure of exactness, only of how
-    much inexactness is allowed.
+    In half precision torch rounds after each of its steps, so its result only limits how inexact ours may be.
     """
     if (actual.shape, actual.dtype) != (expected.shape, expected.dtype):
         return expected
@@ -198,7 +197,7 @@ def outcome(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 
 def assert_same_outcome(actual: Any, expected: Any, describe: str) -> None:
-    """Equal tensors, dtypes and strides; or an exception of the very same type."""
+    """Equal tensors, dtypes and strides, or an exception of exactly the same type."""
     if isinstance(expected, Exception) or isinstance(actual, Exception):
         assert type(actual) is type(expected), f"{describe}: expected {expected!r}, got {actual!r}"
     else:

@@ -1,4 +1,4 @@
-"""Our modules beside torch's, with the constructor and forward inputs that torch's own test suite keeps for them."""
+"""Our modules and torch's equivalents, with the constructor and forward inputs of torch's own test suite."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -16,10 +16,10 @@ import torchnn
 
 @dataclass(frozen=True)
 class Pair:
-    """One of our modules and its twin with the same parameters, and arguments to call either with."""
+    """One of our modules and torch's equivalent with the same parameters, and arguments for a call of either."""
 
     ours: nn.Module
-    twin: nn.Module
+    theirs: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     constructor_args: tuple[Any, ...]
@@ -27,7 +27,7 @@ class Pair:
 
     @property
     def inputs(self) -> list[Tensor]:
-        """The tensors of the call that ask for a gradient."""
+        """The tensors of the call that require a gradient."""
         return [t for t in (*self.args, *self.kwargs.values()) if isinstance(t, Tensor) and t.requires_grad]
 
     def call(self, module: nn.Module) -> Tensor:
@@ -40,12 +40,12 @@ class Pair:
 
     def with_inputs(self, change: Callable[[Tensor], Tensor]) -> "Pair":
         args, kwargs = tree_map_only(Tensor, change, (self.args, self.kwargs))
-        return Pair(self.ours, self.twin, args, kwargs, self.constructor_args, self.constructor_kwargs)
+        return Pair(self.ours, self.theirs, args, kwargs, self.constructor_args, self.constructor_kwargs)
 
 
 @dataclass(frozen=True)
 class Module:
-    """One of our module classes, and what torch knows about its twin."""
+    """One of our module classes, and torch's information about its equivalent."""
 
     ours: type[nn.Module]
     info: Any = field(repr=False)
@@ -54,17 +54,17 @@ class Module:
         return self.ours.__name__
 
     @property
-    def twin(self) -> type[nn.Module]:
-        twin: type[nn.Module] = self.info.module_cls
-        return twin
+    def theirs(self) -> type[nn.Module]:
+        theirs: type[nn.Module] = self.info.module_cls
+        return theirs
 
     def pairs(self, dtype: torch.dtype = torch.float64, requires_grad: bool = True) -> Iterator[Pair]:
         for sample in self.info.module_inputs_func(self.info, "cpu", dtype, requires_grad, training=True):
             constructor, forward = sample.constructor_input, sample.forward_input
-            twin = self.twin(*constructor.args, **copy.deepcopy(constructor.kwargs)).to(dtype)
+            theirs = self.theirs(*constructor.args, **copy.deepcopy(constructor.kwargs)).to(dtype)
             ours = self.ours(*constructor.args, **copy.deepcopy(constructor.kwargs)).to(dtype)
-            ours.load_state_dict(twin.state_dict())
-            yield Pair(ours, twin, forward.args, forward.kwargs, constructor.args, constructor.kwargs)
+            ours.load_state_dict(theirs.state_dict())
+            yield Pair(ours, theirs, forward.args, forward.kwargs, constructor.args, constructor.kwargs)
 
 
 _INFO = {info.module_cls: info for info in module_db}

@@ -36,9 +36,9 @@ def test_value_and_dtype_under_autocast_are_torchs(
     operation: Operation, dtype: torch.dtype, lower: torch.dtype
 ) -> None:
     for sample in operation.samples(dtype):
-        truth = call(operation.twin, in_double(sample))
+        truth = call(operation.theirs, in_double(sample))
         with torch.autocast("cpu", lower):
-            expected, actual = call(operation.twin, sample), call(operation.ours, sample)
+            expected, actual = call(operation.theirs, sample), call(operation.ours, sample)
         torch.testing.assert_close(actual, unless_nearer(expected, actual, truth))
 
 
@@ -50,12 +50,12 @@ def test_gradients_under_autocast_are_torchs_in_the_dtype_of_each_leaf(
 ) -> None:
     for sample in one_per_value(operation.samples(dtype)):
         with torch.autocast("cpu", lower):
-            expected_output, actual_output = call(operation.twin, sample), call(operation.ours, sample)
+            expected_output, actual_output = call(operation.theirs, sample), call(operation.ours, sample)
         grad_output = torch.randn_like(expected_output)
         with torch.autocast("cpu", lower, enabled=backward_inside):
             expected = torch.autograd.grad(expected_output, leaves(sample), grad_output)
             actual = torch.autograd.grad(actual_output, leaves(sample), grad_output)
-        truth = gradients(operation.twin, in_double(sample), grad_output.double())
+        truth = gradients(operation.theirs, in_double(sample), grad_output.double())
         assert all(gradient.dtype == dtype for gradient in actual)
         torch.testing.assert_close(actual, tuple(map(unless_nearer, expected, actual, truth)))
 
@@ -75,7 +75,7 @@ def test_mixed_dtypes_of_dense_arguments_give_torchs_dtype(lower: torch.dtype) -
             None if bias is None else torch.ones(4).to(bias),
         )
         with torch.autocast("cpu", lower):
-            expected = _dtype_of_outcome(operation.twin, *arguments)
+            expected = _dtype_of_outcome(operation.theirs, *arguments)
             assert _dtype_of_outcome(operation.ours, *arguments) == expected, (x, weight, bias)
 
 
@@ -86,7 +86,7 @@ def test_mixed_dtypes_of_loss_arguments_give_torchs_dtype(name: str, lower: torc
     for input_dtype, target_dtype in itertools.product(FLOATS, (*FLOATS, torch.int64, torch.bool)):
         arguments = torch.rand(4).to(input_dtype), torch.ones(4).to(target_dtype)
         with torch.autocast("cpu", lower):
-            expected = _dtype_of_outcome(operation.twin, *arguments)
+            expected = _dtype_of_outcome(operation.theirs, *arguments)
             assert _dtype_of_outcome(operation.ours, *arguments) == expected, (input_dtype, target_dtype)
 
 
@@ -94,7 +94,7 @@ def test_mixed_dtypes_of_loss_arguments_give_torchs_dtype(name: str, lower: torc
 def test_an_inner_disabled_autocast_is_respected(operation: Operation) -> None:
     for sample in representative(operation.samples(torch.float32)):
         with torch.autocast("cpu", torch.bfloat16), torch.autocast("cpu", enabled=False):
-            torch.testing.assert_close(call(operation.ours, sample), call(operation.twin, sample))
+            torch.testing.assert_close(call(operation.ours, sample), call(operation.theirs, sample))
 
 
 @each_operation
@@ -103,7 +103,7 @@ def test_forward_mode_under_autocast_has_torchs_dtypes(operation: Operation) -> 
         primals = tuple(leaf.detach() for leaf in leaves(sample))
         tangents = tuple(map(torch.ones_like, primals))
         with torch.autocast("cpu", torch.bfloat16):
-            expected = torch.func.jvp(as_function_of(operation.twin, sample), primals, tangents)
+            expected = torch.func.jvp(as_function_of(operation.theirs, sample), primals, tangents)
             actual = torch.func.jvp(as_function_of(operation.ours, sample), primals, tangents)
         assert [t.dtype for t in actual] == [t.dtype for t in expected]
         torch.testing.assert_close(actual, expected, rtol=2e-2, atol=1e-1)

@@ -30,7 +30,7 @@ def fresh_compiler() -> Iterator[None]:
 
 
 def _compiled(function: TensorFunction, dynamic: bool = False) -> TensorFunction:
-    """One graph, no Python in between, through the whole of AOTAutograd but without generating code."""
+    """Compile into one graph, through all of AOTAutograd but without generating code."""
     torch._dynamo.reset()
     compiled: TensorFunction = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     return compiled
@@ -44,7 +44,7 @@ def _assert_compiled_is_eager(operation: Operation, compiled: TensorFunction, sa
 
 
 def _richest(samples: list[Sample]) -> list[Sample]:
-    """Two samples with as many options as there are: torch lists those last."""
+    """The two samples with most options, which torch lists last."""
     return one_per_option(samples)[-2:]
 
 
@@ -85,14 +85,14 @@ def test_one_compilation_with_dynamic_shapes_serves_several_batch_sizes(operatio
     sample = max(operation.samples(torch.float32), key=lambda sample: sample.input.dim())
     compiled = _compiled(operation.ours, dynamic=True)
     counters.clear()
-    for batch_size in (6, 7, 11):  # none is another size of the sample: equal sizes would be taken for one symbol
+    for batch_size in (6, 7, 11):  # no other size of the sample, because equal sizes would become one symbol
         _assert_compiled_is_eager(operation, compiled, _with_batch_size(sample, batch_size))
         assert counters["stats"]["unique_graphs"] == 1, f"recompiled for a batch of {batch_size}"
 
 
 @each_operation
 def test_compiled_function_that_uses_the_operation_twice_is_eager(operation: Operation) -> None:
-    """Once on the given arguments and once on strided ones made inside the graph."""
+    """Once on the arguments and once on strided tensors made inside the graph."""
 
     def twice(function: TensorFunction) -> TensorFunction:
         def composed(first: Any, *args: Any, **kwargs: Any) -> Any:

@@ -38,11 +38,11 @@ SMALL_IN_SECOND_ORDER = 20
 @each_operation_and(ALL_DTYPES, where=Operation.differentiates)
 def test_gradients_are_torchs(operation: Operation, dtype: torch.dtype) -> None:
     for sample in operation.samples(dtype):
-        grad_output = random_grad_output(operation.twin, sample)
-        expected = gradients(operation.twin, sample, grad_output)
+        grad_output = random_grad_output(operation.theirs, sample)
+        expected = gradients(operation.theirs, sample, grad_output)
         actual = gradients(operation.ours, sample, grad_output)
         if dtype in HALF_DTYPES:
-            truth = gradients(operation.twin, in_double(sample), grad_output.double())
+            truth = gradients(operation.theirs, in_double(sample), grad_output.double())
             expected = tuple(map(unless_nearer, expected, actual, truth))
         torch.testing.assert_close(actual, expected, msg=functools.partial("{}: {}".format, sample.summary()))
 
@@ -110,7 +110,7 @@ def test_non_contiguous_arguments_and_grad_output_give_the_gradients_of_contiguo
 ) -> None:
     for sample in operation.samples(dtype):
         grad_output = random_grad_output(operation.ours, sample)
-        expected = gradients(operation.twin, sample, grad_output)
+        expected = gradients(operation.theirs, sample, grad_output)
         strided_grad_output = noncontiguous_like(grad_output)
         actual = gradients(operation.ours, sample.noncontiguous(), strided_grad_output)
         torch.testing.assert_close(actual, expected)
@@ -141,8 +141,8 @@ LAYOUTS = [_expanded, _reversed_strides, _slice_of_a_larger_one, _lazily_negated
 @each_operation
 def test_any_layout_of_grad_output_gives_torchs_gradients(operation: Operation, layout: Any) -> None:
     for sample in operation.samples(torch.float64):
-        grad_output = layout(random_grad_output(operation.twin, sample))
-        expected = gradients(operation.twin, sample, grad_output)
+        grad_output = layout(random_grad_output(operation.theirs, sample))
+        expected = gradients(operation.theirs, sample, grad_output)
         torch.testing.assert_close(gradients(operation.ours, sample, grad_output), expected)
 
 

@@ -1,4 +1,4 @@
-"""A call that torch refuses is refused with the same type of exception; an odd one that torch takes gives its value."""
+"""A call that torch refuses raises the same type of exception; an unusual one that torch accepts gives its value."""
 
 import itertools
 import warnings
@@ -25,7 +25,7 @@ def each_call(table: dict[str, Calls]) -> pytest.MarkDecorator:
 
 @each_operation
 def test_torchs_own_error_inputs_raise_what_torch_says(operation: Operation) -> None:
-    """torch keeps none for these operations today; the day it does, they are checked."""
+    """torch has none for these operations today; if it adds some, this test checks them."""
     errors = operation.info.error_inputs_func
     for error in errors(operation.info, "cpu") if errors else ():
         with pytest.raises(error.error_type, match=error.error_regex):
@@ -35,7 +35,7 @@ def test_torchs_own_error_inputs_raise_what_torch_says(operation: Operation) -> 
 @each_call(BAD_CALLS)
 @pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")
 def test_bad_call_raises_the_type_that_torch_raises_and_says_why(operation: Operation, call: Call) -> None:
-    expected = outcome(call, operation.twin)
+    expected = outcome(call, operation.theirs)
     assert isinstance(expected, Exception), f"torch accepts this call: {expected}"
     actual = outcome(call, operation.ours)
     assert type(actual) is type(expected), f"expected {expected!r}, got {actual!r}"
@@ -45,16 +45,16 @@ def test_bad_call_raises_the_type_that_torch_raises_and_says_why(operation: Oper
 @each_call(BAD_CALLS)
 @pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")
 def test_bad_call_without_gradients_has_torchs_outcome(operation: Operation, call: Call) -> None:
-    """Some of them torch then accepts: a constant may ask for a gradient where none is recorded."""
+    """torch accepts some of them then: a constant may require a gradient if none is recorded."""
     with torch.no_grad():
-        expected = outcome(_seeded, call, operation.twin)
+        expected = outcome(_seeded, call, operation.theirs)
         assert_same_outcome(outcome(_seeded, call, operation.ours), expected, str(operation))
 
 
 @each_call(CALLS_WITHOUT_A_TENSOR)
-def test_argument_that_is_no_tensor_raises_a_type_error(operation: Operation, call: Call) -> None:
-    """TypeError, as torch's own operators raise; its losses, written in Python, happen to raise AttributeError."""
-    expected = outcome(call, operation.twin)
+def test_an_argument_that_is_not_a_tensor_raises_a_type_error(operation: Operation, call: Call) -> None:
+    """TypeError, as in torch's own operators; torch's losses, which are written in Python, raise AttributeError."""
+    expected = outcome(call, operation.theirs)
     assert isinstance(expected, TypeError | AttributeError)
     assert type(outcome(call, operation.ours)) in (TypeError, type(expected))
 
@@ -67,7 +67,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def test_any_mixture_of_float_dtypes_gives_torchs_dtype_or_exception(name: str, reduction: str) -> None:
     for input_dtype, target_dtype in itertools.product(FLOATS, FLOATS):
         arguments = torch.rand(4).to(input_dtype), torch.rand(4).to(target_dtype)
-        expected = outcome(OPERATIONS[name].twin, *arguments, reduction=reduction)
+        expected = outcome(OPERATIONS[name].theirs, *arguments, reduction=reduction)
         actual = outcome(OPERATIONS[name].ours, *arguments, reduction=reduction)
         assert _type_of(actual) == _type_of(expected), f"input {input_dtype}, target {target_dtype}"
 
@@ -77,10 +77,10 @@ def _type_of(value: Any) -> Any:
 
 
 @each_call(ODD_CALLS)
-def test_odd_call_gives_torchs_value_dtype_and_warnings(operation: Operation, call: Call) -> None:
+def test_an_unusual_call_gives_torchs_value_dtype_and_warnings(operation: Operation, call: Call) -> None:
     with warnings.catch_warnings(record=True) as expected_warnings:
         warnings.simplefilter("always")
-        expected = _seeded(call, operation.twin)
+        expected = _seeded(call, operation.theirs)
     with warnings.catch_warnings(record=True) as actual_warnings:
         warnings.simplefilter("always")
         actual = _seeded(call, operation.ours)
@@ -90,15 +90,15 @@ def test_odd_call_gives_torchs_value_dtype_and_warnings(operation: Operation, ca
 
 @each_call(ODD_CALLS)
 @pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")
-def test_gradients_of_an_odd_call_are_torchs(operation: Operation, call: Call) -> None:
+def test_gradients_of_an_unusual_call_are_torchs(operation: Operation, call: Call) -> None:
     try:
-        expected = _gradients(operation, operation.twin, call)
+        expected = _gradients(operation, operation.theirs, call)
     except RuntimeError as error:  # up to 2.11 the backward of mse_loss fails for some dtypes that its forward accepts
         pytest.skip(f"torch has no gradient for this call: {error}")
     torch.testing.assert_close(_gradients(operation, operation.ours, call), expected, equal_nan=True)
 
 
-# How many leading arguments torch differentiates: as many as ask for a gradient in its samples.
+# The number of leading arguments that torch differentiates: those that require a gradient in its samples.
 DIFFERENTIABLE = {
     name: max(len(leaves(sample)) for sample in operation.samples(torch.float32))
     for name, operation in OPERATIONS.items()
@@ -112,7 +112,7 @@ def _seeded(call: Call, function: Any) -> Tensor:
 
 
 def _gradients(operation: Operation, function: Any, call: Call) -> tuple[Tensor, ...]:
-    """With respect to every floating argument but the constants, which torch does not differentiate."""
+    """With respect to every floating argument except the constants, which torch does not differentiate."""
     asked: list[Tensor] = []
 
     def asking(*args: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The checks of this folder catch planted faults: each wrong function passes what it should and fails where it must."""
+"""The tests of this folder catch planted errors: each wrong function passes the tests that it should and fails one."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +20,7 @@ Check = Callable[[Operation], None]
 
 
 class Sound(Function):
-    """A sigmoid by hand that is right; the wrong ones below differ from it in one method."""
+    """A correct sigmoid by hand; each wrong one below differs from it in one method."""
 
     generate_vmap_rule = True
 
@@ -59,7 +59,7 @@ class WithoutConjugate(Sound):
 
 
 class ForContiguousGradients(Sound):
-    """Reads the storage of grad_output in order, as a kernel would that forgot about strides."""
+    """Reads the storage of grad_output in order, like a kernel that ignores strides."""
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
@@ -69,7 +69,7 @@ class ForContiguousGradients(Sound):
 
 
 class KeepsTheSlope(Sound):
-    """Saves an intermediate that autograd does not know, so its second derivative is silently wrong."""
+    """Saves an intermediate that autograd does not know, so the second derivative is silently wrong."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
@@ -136,7 +136,7 @@ def _mean_bias(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any
 
 
 def _rounded_weights(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Casts as autocast does, but always: the value loses bits, and the dtype is another."""
+    """Casts as autocast does, but always: the value loses bits, and the dtype changes."""
     lower = torch.bfloat16
     return linear(input.to(lower), weight.to(lower), None if bias is None else bias.to(lower))
 
@@ -207,11 +207,11 @@ EAGER = [value, unchanged_arguments, gradient, complex_gradient, layouts, first_
 
 
 @pytest.mark.parametrize("check", EAGER, ids=lambda check: check.__name__)
-def test_a_sound_function_passes(check: Check) -> None:
+def test_a_correct_function_passes(check: Check) -> None:
     check(sigmoid_by(Sound))
 
 
-# The operation with its fault, a check that does not see it if there is one, the check that does, and how that fails.
+# The operation with its error, a test that does not see it (or None), the test that does, and how that test fails.
 PLANTED: dict[str, tuple[Operation, Check | None, Check, type[Exception]]] = {
     "half of the product, compared": (sigmoid_by(HalfOfTheProduct), value, gradient, AssertionError),
     "half of the product, measured": (sigmoid_by(HalfOfTheProduct), value, first_order, GradcheckError),
@@ -235,7 +235,7 @@ PLANTED: dict[str, tuple[Operation, Check | None, Check, type[Exception]]] = {
 
 
 @pytest.mark.parametrize(("operation", "blind", "seeing", "error"), PLANTED.values(), ids=PLANTED)
-def test_planted_fault_is_caught(
+def test_a_planted_error_is_caught(
     operation: Operation, blind: Check | None, seeing: Check, error: type[Exception]
 ) -> None:
     if blind is not None:

@@ -1,4 +1,4 @@
-"""A constructor call or a forward call that torch's module refuses is refused with the same type of exception."""
+"""A constructor call or a forward call that torch's module refuses raises the same type of exception."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from .module_catalogue import MODULES, Module, each_module
 
 @each_module
 def test_torchs_own_module_error_inputs_raise_what_torch_says(module: Module) -> None:
-    """torch keeps none for these modules today; the day it does, they are checked."""
+    """torch has none for these modules today; if it adds some, this test checks them."""
     errors = module.info.module_error_inputs_func
     for error in errors(module.info, "cpu", torch.float32, False, training=True) if errors else ():
         constructor, forward = error.module_error_input.constructor_input, error.module_error_input.forward_input
@@ -45,14 +45,14 @@ BAD_CONSTRUCTIONS: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
 @pytest.mark.parametrize(("name", "case"), [(name, i) for name, c in BAD_CONSTRUCTIONS.items() for i in range(len(c))])
 def test_bad_construction_raises_the_type_that_torch_raises(name: str, case: int) -> None:
     args, kwargs = BAD_CONSTRUCTIONS[name][case]
-    expected, actual = outcome(MODULES[name].twin, *args, **kwargs), outcome(MODULES[name].ours, *args, **kwargs)
+    expected, actual = outcome(MODULES[name].theirs, *args, **kwargs), outcome(MODULES[name].ours, *args, **kwargs)
     assert isinstance(expected, Exception), f"torch accepts {args} {kwargs}"
     assert type(actual) is type(expected), f"expected {expected!r}, got {actual!r}"
 
 
 @pytest.mark.parametrize("name", ["BCELoss", "BCEWithLogitsLoss", "MSELoss"])
 def test_unknown_reduction_is_refused_when_torch_refuses_it(name: str) -> None:
-    built = [outcome(cls, reduction="foo") for cls in (MODULES[name].twin, MODULES[name].ours)]
+    built = [outcome(cls, reduction="foo") for cls in (MODULES[name].theirs, MODULES[name].ours)]
     assert isinstance(built[0], nn.Module) == isinstance(built[1], nn.Module)
     expected, actual = (outcome(made, torch.rand(2), torch.rand(2)) for made in built)
     assert type(actual) is type(expected) is ValueError

@@ -1,4 +1,4 @@
-"""Every module stands in for torch's: values, gradients, state, copies, devices, compilation and export."""
+"""Every module can replace torch's: values, gradients, state, copies, devices, compilation and export."""
 
 import copy
 import io
@@ -26,10 +26,10 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 def test_value_dtype_and_memory_format_are_torchs(module: Module, dtype: torch.dtype) -> None:
     for pair in module.pairs(torch.float32, requires_grad=False):
         cast = pair.with_inputs(lambda t: t.to(dtype))
-        expected, actual = (cast.call(made.to(dtype)) for made in (pair.twin, pair.ours))
+        expected, actual = (cast.call(made.to(dtype)) for made in (pair.theirs, pair.ours))
         assert actual.stride() == expected.stride()
         if dtype in HALF_DTYPES:
-            truth = cast.with_inputs(lambda t: t.double()).call(pair.twin.double())
+            truth = cast.with_inputs(lambda t: t.double()).call(pair.theirs.double())
             expected = unless_nearer(expected, actual, truth)
         torch.testing.assert_close(actual, expected)
 
@@ -48,8 +48,8 @@ def test_value_is_that_of_torchs_reference_function(module: Module) -> None:
 @each_module
 def test_gradients_of_inputs_and_parameters_are_torchs(module: Module) -> None:
     for pair in module.pairs():
-        grad_output = torch.randn_like(pair.call(pair.twin))
-        torch.testing.assert_close(pair.gradients(pair.ours, grad_output), pair.gradients(pair.twin, grad_output))
+        grad_output = torch.randn_like(pair.call(pair.theirs))
+        torch.testing.assert_close(pair.gradients(pair.ours, grad_output), pair.gradients(pair.theirs, grad_output))
 
 
 def _strided(t: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def test_non_contiguous_inputs_give_the_gradients_of_contiguous_ones(module: Mod
 
 
 def _as_function(pair: Pair) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
-    """The module's call as a function of the inputs that ask for gradients, then of its parameters."""
+    """The module's call as a function of the inputs that require gradients, then of its parameters."""
     inputs, names = pair.inputs, [name for name, _ in pair.ours.named_parameters()]
 
     def function(*values: Tensor) -> Tensor:
@@ -96,10 +96,12 @@ def test_gradcheck_and_gradgradcheck_of_inputs_and_parameters(module: Module) ->
 @each_module
 def test_state_dict_has_torchs_keys_and_loads_into_torchs_module(module: Module) -> None:
     for pair in module.pairs():
-        assert list(pair.ours.state_dict()) == list(pair.twin.state_dict())
-        pair.twin.load_state_dict(pair.ours.state_dict())
-        assert [name for name, _ in pair.ours.named_parameters()] == [name for name, _ in pair.twin.named_parameters()]
-        assert [name for name, _ in pair.ours.named_buffers()] == [name for name, _ in pair.twin.named_buffers()]
+        assert list(pair.ours.state_dict()) == list(pair.theirs.state_dict())
+        pair.theirs.load_state_dict(pair.ours.state_dict())
+        assert [name for name, _ in pair.ours.named_parameters()] == [
+            name for name, _ in pair.theirs.named_parameters()
+        ]
+        assert [name for name, _ in pair.ours.named_buffers()] == [name for name, _ in pair.theirs.named_buffers()]
 
 
 @each_module
@@ -107,7 +109,7 @@ def test_repr_shows_what_torchs_shows(module: Module) -> None:
     for pair in module.pairs():
         shown = repr(pair.ours)
         assert shown.startswith(f"{module}(")
-        assert all(part in shown for part in pair.twin.extra_repr().split(", "))
+        assert all(part in shown for part in pair.theirs.extra_repr().split(", "))
 
 
 def _pickled(module: nn.Module) -> nn.Module:
@@ -159,7 +161,7 @@ def test_factory_arguments_are_torchs(module: Module) -> None:
     for pair in module.pairs():
         for factory in ({"dtype": torch.float64}, {"device": "meta"}, {"device": "meta", "dtype": torch.bfloat16}):
             arguments = {**pair.constructor_kwargs, **factory}
-            expected = outcome(module.twin, *pair.constructor_args, **arguments)
+            expected = outcome(module.theirs, *pair.constructor_args, **arguments)
             actual = outcome(module.ours, *pair.constructor_args, **arguments)
             assert _parameters(actual) == _parameters(expected)
 
@@ -194,7 +196,7 @@ def test_default_device_and_dtype_contexts_are_followed(module: Module) -> None:
 def test_same_seed_gives_torchs_initial_parameters(module: Module) -> None:
     for pair in module.pairs():
         states = []
-        for made in (module.ours, module.twin):
+        for made in (module.ours, module.theirs):
             torch.manual_seed(1)
             states.append(made(*pair.constructor_args, **pair.constructor_kwargs).state_dict())
         torch.testing.assert_close(*states, rtol=0, atol=0)
@@ -205,7 +207,7 @@ def test_same_seed_gives_torchs_initial_parameters(module: Module) -> None:
 
 @each_module
 def test_compiled_module_has_the_values_and_gradients_of_eager(module: Module) -> None:
-    """For the constructor with most options: `test_compile` proves it for every option of the function below."""
+    """With the constructor that has most options; `test_compile` tests all options of the functions."""
     pair = list(module.pairs(torch.float32))[-1]
     torch._dynamo.reset()
     compiled: Any = torch.compile(pair.ours, fullgraph=True, backend="aot_eager", dynamic=False)
@@ -246,7 +248,7 @@ def test_per_example_gradients_by_vmap_of_grad_are_torchs(module: Module) -> Non
             in_dims = (None, *(0 for _ in rows))
             expected, actual = (
                 torch.func.vmap(torch.func.grad(loss(called), argument), in_dims)(list(called.parameters()), *rows)
-                for called in (pair.twin, pair.ours)
+                for called in (pair.theirs, pair.ours)
             )
             torch.testing.assert_close(actual, expected)
 
@@ -259,7 +261,7 @@ def test_per_example_gradients_by_vmap_of_grad_are_torchs(module: Module) -> Non
 def test_a_copy_under_autocast_has_torchs_dtype(module: Module, copied: Callable[[nn.Module], nn.Module]) -> None:
     for pair in module.pairs(torch.float32):
         with torch.autocast("cpu", torch.bfloat16):
-            expected, actual = pair.call(pair.twin), pair.call(copied(pair.ours))
+            expected, actual = pair.call(pair.theirs), pair.call(copied(pair.ours))
         assert actual.dtype == expected.dtype
         assert str(module) != "Dense" or actual.dtype == torch.bfloat16
         gradients = pair.gradients(pair.ours, torch.ones_like(expected, dtype=torch.float32))

@@ -92,9 +92,9 @@ def test_composition_of_transforms_is_torchs(
     thin = one_per_value if dtype.is_complex or len(transforms) > 1 else representative
     for sample in thin(operation.samples(dtype)):
         leaf_values = tuple(leaf.detach() for leaf in leaves(sample))
-        twin, arguments = _composed(as_function_of(operation.twin, sample), leaf_values, transforms)
+        theirs, arguments = _composed(as_function_of(operation.theirs, sample), leaf_values, transforms)
         ours, _ = _composed(as_function_of(operation.ours, sample), leaf_values, transforms)
-        torch.testing.assert_close(ours(*arguments), twin(*arguments))
+        torch.testing.assert_close(ours(*arguments), theirs(*arguments))
 
 
 # --- vmap against a loop: over every argument in turn, the constants too, along the first or the last dimension -------
@@ -103,7 +103,7 @@ InDims = tuple[int | None, ...]
 
 
 def _batch_dimensions(count: int) -> list[InDims]:
-    """All arguments, and each alone, batched along the first dimension or the last."""
+    """All arguments, and each one separately, batched along the first dimension or the last."""
     alone = [tuple(dim if i == k else None for i in range(count)) for k in range(count) for dim in (0, -1)]
     return [(0,) * count, (-1,) * count, *alone]
 
@@ -126,13 +126,13 @@ def test_vmap_over_any_argument_and_dimension_is_a_loop(operation: Operation, dt
     for sample in operation.samples(dtype, requires_grad=False):
         if dtype is torch.int64:
             sample = sample.transform(lambda leaf: leaf * 4)  # so that halves are whole numbers
-        twin = as_function_of(operation.twin, sample, chosen=lambda leaf: True)
+        theirs = as_function_of(operation.theirs, sample, chosen=lambda leaf: True)
         ours = as_function_of(operation.ours, sample, chosen=lambda leaf: True)
         for in_dims in _batch_dimensions(len(tensors(sample))):
             values = _stacked(tensors(sample), in_dims)
             if dtype is torch.int64:
                 values = [value.long() for value in values]
-            torch.testing.assert_close(vmap(ours, in_dims)(*values), _looped(twin, values, in_dims))
+            torch.testing.assert_close(vmap(ours, in_dims)(*values), _looped(theirs, values, in_dims))
 
 
 def _flat_gradient(function: TensorFunction, differentiable: tuple[int, ...]) -> TensorFunction:
@@ -145,11 +145,11 @@ def test_vmap_of_a_gradient_over_any_argument_and_dimension_is_a_loop(operation:
     for sample in representative(operation.samples(torch.float64)):
         values = tensors(sample)
         differentiable = tuple(k for k, value in enumerate(values) if value.requires_grad)
-        twin = _flat_gradient(as_function_of(operation.twin, sample, chosen=lambda leaf: True), differentiable)
+        theirs = _flat_gradient(as_function_of(operation.theirs, sample, chosen=lambda leaf: True), differentiable)
         ours = _flat_gradient(as_function_of(operation.ours, sample, chosen=lambda leaf: True), differentiable)
         for in_dims in _batch_dimensions(len(values)):
             stacked = [value.detach() for value in _stacked(values, in_dims)]
-            torch.testing.assert_close(vmap(ours, in_dims)(*stacked), _looped(twin, stacked, in_dims))
+            torch.testing.assert_close(vmap(ours, in_dims)(*stacked), _looped(theirs, stacked, in_dims))
 
 
 def _hessian(function: TensorFunction, sample: Sample) -> Tensor:
@@ -164,4 +164,4 @@ def _hessian(function: TensorFunction, sample: Sample) -> Tensor:
 def test_hessian_by_jacfwd_of_jacrev_is_torchs(operation: Operation) -> None:
     for sample in representative(operation.samples(torch.float64)):
         if leaves(sample)[0].numel() <= 30:
-            torch.testing.assert_close(_hessian(operation.ours, sample), _hessian(operation.twin, sample))
+            torch.testing.assert_close(_hessian(operation.ours, sample), _hessian(operation.theirs, sample))

@@ -31,11 +31,11 @@ def test_value_dtype_and_strides_are_torchs_and_an_unsupported_dtype_raises_the_
     operation: Operation, dtype: torch.dtype
 ) -> None:
     for sample in operation.values(dtype):
-        expected = outcome(call, operation.twin, sample)
+        expected = outcome(call, operation.theirs, sample)
         actual = outcome(call, operation.ours, sample)
         assert not operation.supports(dtype) or isinstance(expected, Tensor)
         if dtype in HALF_DTYPES and isinstance(actual, Tensor):
-            truth = call(operation.twin, in_double(sample))
+            truth = call(operation.theirs, in_double(sample))
             expected = unless_nearer(expected, actual, truth)
         assert_same_outcome(actual, expected, sample.summary())
 
@@ -89,8 +89,8 @@ def _metadata(tensor: Tensor) -> tuple[Any, ...]:
 
 @contextmanager
 def _fakes(sample: Sample, device: str) -> Iterator[Sample]:
-    """The sample as fake tensors on a device that need not exist, gradients off: on a CPU build of torch a fake CUDA
-    tensor that asks for gradients ends the process.
+    """The sample as fake tensors on a device that need not exist, with gradients off: on a CPU build of torch, a fake
+    CUDA tensor that requires gradients aborts the process.
     """
 
     def fake(leaf: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whole networks through the functional door, against the textbook network of autograd."""
+"""`mlp` and `mlp_loss` against the textbook network, differentiated by autograd."""
 
 from functools import partial
 from itertools import pairwise
@@ -16,13 +16,13 @@ from tests.checks import Op
 SIZES = [3, 5, 4, 2]
 HIDDEN = ["tanh", "relu"]
 TARGET = torch.linspace(0, 1, 12, dtype=torch.double).reshape(6, 2)
-OF_OTHER_TARGETS = ["shapes", "per_sample_gradients", "fake_tensors"]  # the one target has six rows, on the CPU
+NEED_OTHER_TARGETS = ["shapes", "per_sample_gradients", "fake_tensors"]  # the target is fixed: six rows, on the CPU
 BY_ROW = torch.linspace(0.5, 2, 6, dtype=torch.double).unsqueeze(1)
 BY_CLASS = torch.tensor([0.5, 3.0], dtype=torch.double)
 
 
 def inputs() -> list[Tensor]:
-    """x, then W[1] … W[3], then b[1] … b[3], of which the last is shared."""
+    """x, W[1] … W[3], b[1] … b[3]; b[3] is one number for all neurons."""
     return [leaf(6, SIZES[0]), *(leaf(m, n) for n, m in pairwise(SIZES)), *(leaf(m) for m in SIZES[1:-1]), leaf(1)]
 
 
@@ -64,31 +64,31 @@ CASES: dict[str, tuple[Op, Op]] = {
         for reduction in ("mean", "sum", "none")
     },
 }
-every_case = pytest.mark.parametrize(("op", "twin"), CASES.values(), ids=list(CASES))
+every_case = pytest.mark.parametrize(("op", "theirs"), CASES.values(), ids=list(CASES))
 
 
 @every_case
-def test_a_network_keeps_every_law(op: Op, twin: Op) -> None:
+def test_a_network_has_every_property_of_the_checker(op: Op, theirs: Op) -> None:
     tensors = inputs()
     before_relu = torch.tanh(functional.linear(tensors[0], tensors[1], tensors[4]))
     assert functional.linear(before_relu, tensors[2], tensors[5]).abs().min() > 1e-6, "too near the kink to compare"
-    checks.check_value_and_gradients(op, twin, tensors)
-    checks.check_laws(op, twin, tensors, skip=OF_OTHER_TARGETS)
+    checks.check_value_and_gradients(op, theirs, tensors)
+    checks.check_laws(op, theirs, tensors, skip=NEED_OTHER_TARGETS)
 
 
-@pytest.mark.parametrize(("op", "twin"), list(CASES.values())[1:8:3], ids=list(CASES)[1:8:3])
-def test_a_network_compiles_into_one_graph(op: Op, twin: Op) -> None:
-    checks.check_laws(op, twin, inputs(), quick=False, only=["compiled"])
+@pytest.mark.parametrize(("op", "theirs"), list(CASES.values())[1:8:3], ids=list(CASES)[1:8:3])
+def test_a_network_compiles_into_one_graph(op: Op, theirs: Op) -> None:
+    checks.check_laws(op, theirs, inputs(), quick=False, only=["compiled"])
 
 
-def test_the_output_beside_the_loss_is_that_of_the_network() -> None:
+def test_the_output_returned_with_the_loss_is_the_output_of_the_network() -> None:
     x, *rest = inputs()
     for last in ("sigmoid", "tanh"):
         _, output = F.mlp_loss(x, TARGET, rest[:3], rest[3:], [*HIDDEN, last], "mse")
         torch.testing.assert_close(output, ours(x, *rest, last=last))
 
 
-def test_a_probability_outside_its_range_is_refused_with_a_class_weight_too() -> None:
+def test_a_probability_outside_its_range_is_refused_with_and_without_a_class_weight() -> None:
     x, weight = torch.full((1, 1), 0.5), torch.ones(1, 1)
     for p in (None, torch.ones(1)):
         with pytest.raises(RuntimeError, match="between 0 and 1"):
@@ -107,7 +107,7 @@ def test_a_probability_outside_its_range_is_refused_with_a_class_weight_too() ->
         ([torch.ones(1, 3)], None, "sigmoid", "hinge", "unknown loss 'hinge': choose one of binary_cross_entropy, mse"),
     ],
 )
-def test_a_network_that_does_not_fit_together_says_why(
+def test_arguments_that_do_not_fit_together_raise_a_value_error_that_says_why(
     weights: list[Tensor], biases: list[None] | None, activations: str | list[str], loss: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

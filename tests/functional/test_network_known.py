@@ -1,4 +1,4 @@
-"""The plan that is kept of the last call serves the next one only if nothing about it is otherwise."""
+"""The plan of the last call is used again only if the next call is like it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ from torchnn.functional import _whole_network
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
-    """What is known, at first nothing."""
+    """The plans of the last calls, at first none."""
     empty: dict[Any, Any] = {}
     monkeypatch.setattr(_whole_network, "LAST_PLANS", empty)
     return empty
 
 
 class Change(NamedTuple):
-    """Something that is otherwise than in the call before, which asked the same question."""
+    """A difference from the previous call, which had the same options."""
 
     what: str
     make: Callable[[Net], object]
@@ -45,7 +45,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.what)
-def test_what_is_known_of_the_last_call_serves_only_a_call_like_it(change: Change, known: dict[Any, Any]) -> None:
+def test_the_last_plan_is_used_only_for_a_call_like_the_last_one(change: Change, known: dict[Any, Any]) -> None:
     net = Net(rows=7)
     net.gradients(net.loss()[0])
     (before,) = known.values()
@@ -53,11 +53,11 @@ def test_what_is_known_of_the_last_call_serves_only_a_call_like_it(change: Chang
     by_pass = net.gradients(net.loss()[0])
     torch.testing.assert_close(by_pass, net.gradients(net.layers()[0]))
     (after,) = known.values()
-    is_new = after is not before  # a call that is not remembered leaves the one before
+    is_new = after is not before  # a call that is not remembered keeps the previous plan
     assert is_new == (change.what not in ("the same", "a layer without bias"))
 
 
-def test_a_wrapper_that_a_transform_left_behind_is_not_what_was_known(known: dict[Any, Any]) -> None:
+def test_a_wrapper_left_by_a_finished_transform_does_not_use_the_last_plan(known: dict[Any, Any]) -> None:
     net, kept = Net(), []
 
     def keep(x: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def test_a_wrapper_that_a_transform_left_behind_is_not_what_was_known(known: dic
         torch.testing.assert_close(value, net.layers()[0])
 
 
-def test_autocast_is_no_call_like_the_one_before(known: dict[Any, Any]) -> None:
+def test_a_call_under_autocast_does_not_use_the_last_plan(known: dict[Any, Any]) -> None:
     net = Net(dtype=torch.float32)
     net.loss()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -79,7 +79,7 @@ def test_autocast_is_no_call_like_the_one_before(known: dict[Any, Any]) -> None:
     assert net.loss()[1].dtype == torch.float32
 
 
-def test_few_questions_are_remembered(known: dict[Any, Any]) -> None:
+def test_the_number_of_remembered_plans_is_limited(known: dict[Any, Any]) -> None:
     net = Net()
     for rows in range(1, 3 * _whole_network.MAX_LAST_PLANS):
         net.loss(block_rows=rows)

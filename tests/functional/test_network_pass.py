@@ -1,4 +1,4 @@
-"""What the whole-network pass computes, in one block and in many, against the layers."""
+"""The results of the whole-network pass, in one block and in many, equal those of the layers."""
 
 from collections.abc import Callable
 from itertools import product
@@ -25,11 +25,11 @@ from torchnn.functional import _whole_network
         *(("mse", last) for last in ("identity", "sigmoid", "tanh", "relu")),
     ],
 )
-def test_loss_output_and_gradients_are_those_of_the_layers(
+def test_loss_output_and_gradients_equal_those_of_the_layers(
     loss: str, last: str, reduction: str, block_rows: int
 ) -> None:
     net = Net("sigmoid" if last == "clamped" else last)
-    if last == "clamped":  # a probability that no sigmoid gave: the loss sees only the output
+    if last == "clamped":  # a probability that is not a sigmoid: the loss sees only the output
         net.activations[-1] = "identity"
         net.weights[-1] = torch.full((2, 4), 0.02, dtype=torch.double, requires_grad=True)
         net.biases[-1] = torch.full((2,), 0.5, dtype=torch.double, requires_grad=True)
@@ -160,7 +160,7 @@ def test_a_wide_weight_of_a_float16_loss_keeps_its_range() -> None:
     assert _whole_network.as_rows(weight, net.y, (7, 2)).max() == 1e5  # type: ignore[union-attr]
 
 
-def test_what_the_layers_refuse_the_pass_refuses_in_the_same_words() -> None:
+def test_the_pass_raises_the_errors_of_the_layers() -> None:
     x, y, w = torch.rand(3, 2), torch.rand(3, 1), torch.rand(1, 2)
     calls: list[tuple[Any, ...]] = [
         (torch.tensor(1.0), y, [w], None),
@@ -190,7 +190,7 @@ def test_a_network_without_outputs_goes_layer_by_layer() -> None:
     assert F.mlp(torch.rand(3, 2), [torch.rand(0, 2)], None).shape == (3, 0)
 
 
-def test_a_target_that_learns_goes_layer_by_layer() -> None:
+def test_a_target_that_requires_a_gradient_goes_layer_by_layer() -> None:
     net = Net()
     net.y.requires_grad_()
     value = net.either_way(block_rows=3)[0]
@@ -198,7 +198,7 @@ def test_a_target_that_learns_goes_layer_by_layer() -> None:
     assert_close(torch.autograd.grad(value, net.y)[0], expected, 1e-9)
 
 
-def test_no_rows_go_layer_by_layer() -> None:
+def test_zero_rows_go_layer_by_layer() -> None:
     net = Net(rows=0)
     value, output = net.either_way(reduction="sum")
     assert value == 0
@@ -208,8 +208,8 @@ def test_no_rows_go_layer_by_layer() -> None:
 
 
 @every_block
-def test_frozen_parts_cost_no_product(block_rows: int) -> None:
-    """A forward has a product for each layer; the backward one for each weight that learns and each δ on the way."""
+def test_frozen_parameters_cost_no_product(block_rows: int) -> None:
+    """The forward has one product per layer; the backward one for each trained weight and each δ that it needs."""
     passes = -(-ROWS // block_rows)
     for learning in product([True, False], repeat=7):
         net = Net()

@@ -1,4 +1,4 @@
-"""The whole-network pass in every setting it is used in: transforms, precision, memory, threads, devices, modules."""
+"""The whole-network pass in every setting: transforms, precision, memory, threads, devices, modules."""
 
 import functools
 import threading
@@ -46,7 +46,7 @@ def test_a_tensor_changed_in_place_before_backward_raises(changed: str, block_ro
 @every_block
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_second_order_in_a_larger_graph(reduction: str, block_rows: int) -> None:
-    """The weights depend on one another outside the pass, and the penalty on gradients goes through all of them."""
+    """The weights depend on each other outside the pass, and a gradient penalty goes through all of them."""
     net = Net()
     y, root = net.y, leaf(3, 5)
 
@@ -95,7 +95,7 @@ def test_transforms_go_layer_by_layer_and_gradients_can_be_batched(block_rows: i
         )
 
 
-def test_a_tensor_that_outlived_its_transform_is_taken_for_what_it_holds() -> None:
+def test_a_tensor_from_a_finished_transform_is_unwrapped() -> None:
     net, kept = Net(), []
 
     def leak(x: Tensor) -> Tensor:
@@ -120,7 +120,9 @@ def test_the_loss_of_an_mlp_compiles_into_one_graph() -> None:
 
 @every_block
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision_and_autocast_keep_dtypes_and_stay_near_the_layers(dtype: torch.dtype, block_rows: int) -> None:
+def test_low_precision_and_autocast_keep_dtypes_and_are_close_to_the_layers(
+    dtype: torch.dtype, block_rows: int
+) -> None:
     for autocast, reduction in product((True, False), ("mean", "none")):
         net = Net(dtype=torch.float32 if autocast else dtype)
         with torch.autocast("cpu", dtype=dtype, enabled=autocast):
@@ -136,8 +138,8 @@ def test_low_precision_and_autocast_keep_dtypes_and_stay_near_the_layers(dtype: 
 
 
 @every_block
-def test_a_grad_scaler_lifts_small_float16_gradients(block_rows: int) -> None:
-    """1/m of a large batch is below float16; the scaled gradient is not, and unscaled it is that of float32."""
+def test_a_grad_scaler_scales_small_float16_gradients(block_rows: int) -> None:
+    """1/m of a large batch underflows in float16; the scaled gradient does not, and unscaled it is float32's."""
     net = Net(rows=700, dtype=torch.float32)
     weight = torch.full((700, 1), 1e-4)
     with torch.autocast("cpu", dtype=torch.float16):
@@ -161,7 +163,7 @@ def test_saturated_logits_keep_their_loss_and_gradient() -> None:
 
 
 class LargestAllocation(TorchDispatchMode):
-    """The most bytes of one storage that an operation made."""
+    """Records the largest storage that an operation allocated, in bytes."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -201,7 +203,7 @@ def test_nothing_of_the_size_of_rows_times_width_is_allocated(
 
 
 @pytest.mark.parametrize("block_rows", [4, 100])
-def test_everything_saved_passes_the_hooks(block_rows: int) -> None:
+def test_saved_tensor_hooks_see_every_saved_tensor(block_rows: int) -> None:
     for reduction in ("mean", "none"):
         net = Net()
         packed: list[Tensor] = []
@@ -214,14 +216,14 @@ def test_everything_saved_passes_the_hooks(block_rows: int) -> None:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
             value = net.loss(block_rows=block_rows, reduction=reduction)[0]
         attributes = [t for v in vars(value.grad_fn).values() for t in (v if isinstance(v, tuple) else [v])]
-        assert not [t for t in attributes if isinstance(t, Tensor)], "kept beside the hooks"
+        assert not [t for t in attributes if isinstance(t, Tensor)], "saved without the hooks"
         assert packed
         seen = net.gradients(value.sum())
         assert all(not torch.equal(a, b) for a, b in zip(honest[:4], seen[:4], strict=True))
 
 
 @pytest.mark.parametrize("use_reentrant", [True, False])
-def test_checkpointing_gives_the_same(use_reentrant: bool) -> None:
+def test_checkpointing_gives_the_same_gradients(use_reentrant: bool) -> None:
     net = Net()
     value: Any = torch.utils.checkpoint.checkpoint(
         lambda x: F.mlp_loss(x, net.y, net.weights, net.biases, net.activations, block_rows=3)[0],
@@ -253,7 +255,7 @@ def test_a_workspace_is_kept_for_the_next_step_and_never_used_twice_at_once() ->
 
 
 @every_block
-def test_a_step_in_inference_mode_leaves_the_next_one_alone(block_rows: int) -> None:
+def test_a_step_in_inference_mode_does_not_affect_the_next_one(block_rows: int) -> None:
     net = Net()
     with torch.inference_mode():
         net.loss(block_rows=block_rows)
@@ -280,7 +282,7 @@ def test_threads_do_not_share_a_workspace() -> None:
 
 @every_block
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "mse", None])
-def test_fake_cuda_tensors_go_through_the_whole_pass(
+def test_the_whole_pass_runs_on_fake_cuda_tensors(
     loss: str | None, block_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("sigmoid_backward", "tanh_backward"):  # torch's Python version of them needs a build with CUDA
@@ -319,7 +321,7 @@ def test_the_pass_on_a_gpu_equals_autograd() -> None:
 
 
 @pytest.mark.parametrize("block_rows", [0, -1, 2.5, True, "many"])
-def test_block_rows_that_are_no_number_of_rows(block_rows: Any) -> None:
+def test_block_rows_must_be_a_positive_integer(block_rows: Any) -> None:
     with pytest.raises(ValueError, match=r"block_rows is .*: give a number of rows, 1 or more, or None"):
         Net().loss(block_rows=block_rows)
 
@@ -346,8 +348,8 @@ def test_a_backward_that_waits_saves_few_activations_and_no_more(monkeypatch: py
     assert rows(most + 1) == rows(most + 1, waits=False) < most
 
 
-def test_what_is_remembered_of_a_call_does_not_answer_for_another() -> None:
-    """Calls alike but for one thing, one after the other: the pass keeps its plans."""
+def test_a_remembered_plan_is_not_used_for_a_different_call() -> None:
+    """Consecutive calls that differ in one thing, because the pass keeps its plans."""
     net = Net()
     for _ in range(2):
         value, output = net.loss()

@@ -1,4 +1,4 @@
-"""The whole-network pass among processes that exchange gradients: the same numbers, the last layers' first."""
+"""The whole-network pass in stages: the same numbers, and the gradients of the last layers come first."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from torchnn.ops.network.function import NetworkFunction
 
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """One of several processes, where every layer is a stage; notes whether each call went in stages."""
+    """Act as one of several processes, with one stage per layer; record whether each call went in stages."""
     taken: list[bool] = []
 
     def noted(*args: Any) -> Any:
@@ -30,7 +30,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 def layers(net: Net, **options: Any) -> tuple[Tensor, Tensor]:
-    """As a process alone would have it, layer by layer."""
+    """The same in a single process, layer by layer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "exchanges_gradients", lambda: False)
         return net.layers(**options)
@@ -74,7 +74,7 @@ def test_the_second_order_goes_through_stages(stages: list[bool]) -> None:
 
 
 def arrivals(mlp: nn.Module) -> list[str]:
-    """In which order the first layers are reached by the backward, and the last layer's gradient is there."""
+    """The order of two events: the backward reaches the first layers, and the last layer's gradient is computed."""
     order: list[str] = []
     *_, first = [p for name, p in mlp.named_parameters() if name == "layers.0.weight"]
     *_, last = [p for name, p in mlp.named_parameters() if name == "layers.2.weight"]
@@ -98,14 +98,14 @@ def test_the_last_layers_gradients_come_before_the_first_layers_backward(stages:
     assert order[-2:] == ["backward of 1 layers", "first"]
 
 
-def test_at_once_all_gradients_come_at_the_end() -> None:
-    """The control."""
+def test_without_stages_all_gradients_come_at_the_end() -> None:
+    """Control for the test above."""
     order = arrivals(torchnn.MLP([3, 4, 5, 1]))
     assert order[0] == "backward of 3 layers"
     assert {"first", "last"} == set(order[1:])
 
 
-def test_more_rows_than_a_block_and_small_networks_go_at_once(stages: list[bool]) -> None:
+def test_more_rows_than_a_block_and_small_networks_use_no_stages(stages: list[bool]) -> None:
     net = Net()
     assert is_pass(net.loss(block_rows=3)[0])
     net.either_way(block_rows=7)
@@ -117,7 +117,7 @@ def test_more_rows_than_a_block_and_small_networks_go_at_once(stages: list[bool]
     assert stages == [False, True, False, False]
 
 
-def test_a_process_alone_exchanges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_exchanges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not exchanges_gradients()
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
@@ -126,7 +126,7 @@ def test_a_process_alone_exchanges_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert not exchanges_gradients()
 
 
-def test_what_the_layers_refuse_stages_refuse_in_the_same_words(stages: list[bool]) -> None:
+def test_stages_raise_the_errors_of_the_layers(stages: list[bool]) -> None:
     x, y, w = torch.rand(3, 2), torch.rand(3, 1), torch.rand(2, 2)
     calls: list[tuple[Any, ...]] = [
         (x, y, [w, torch.rand(1, 3)], None),

@@ -1,4 +1,4 @@
-"""When an `MLP` takes the whole-network pass, and when it calls its layers."""
+"""When an `MLP` uses the whole-network pass, and when it calls its layers."""
 
 from collections.abc import Callable
 from typing import Any

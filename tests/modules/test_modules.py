@@ -1,4 +1,4 @@
-"""Modules as torch.nn's: constructors, state, repr, copies, parametrisations, export."""
+"""Modules behave as torch.nn's: constructors, state, repr, copies, parametrisations, export."""
 
 import copy
 import pickle
@@ -16,11 +16,11 @@ from tests.reference import sequential
 
 def test_dense_is_a_linear_with_its_initialisation() -> None:
     torch.manual_seed(1)
-    twin = nn.Linear(3, 4)
+    theirs = nn.Linear(3, 4)
     torch.manual_seed(1)
     ours = torchnn.Dense(3, 4)
     assert isinstance(ours, nn.Linear)
-    for name, value in twin.state_dict().items():
+    for name, value in theirs.state_dict().items():
         assert torch.equal(ours.state_dict()[name], value)
 
 
@@ -59,7 +59,7 @@ def test_state_survives_pickle_copy_meta_and_dtype(make: Callable[..., nn.Module
     assert make(3, 4, bias=bias, dtype=torch.double)(x.double()).dtype == torch.double
 
 
-def test_a_bias_kind_is_a_name_or_a_truth_value() -> None:
+def test_bias_is_a_known_name_or_a_truth_value() -> None:
     with pytest.raises(ValueError, match="bias is 'none': choose True"):
         torchnn.Dense(3, 4, bias="none")  # type: ignore[arg-type]
     assert torchnn.Dense(3, 4, bias=0).bias is None  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def test_parametrisations_reach_the_backward() -> None:
 
 
 def test_pruning_and_hooks_of_every_layer_work_in_the_loss_too() -> None:
-    """A pre-hook computes the weight; a loss that read parameters past it would use an old one."""
+    """A pre-hook computes the weight; a loss that reads parameters without running it would use an old one."""
     network = torchnn.MLP([3, 4, 1])
     for layer in network.layers:
         prune.random_unstructured(layer, "weight", 0.5)
@@ -103,7 +103,7 @@ def test_a_forward_hook_of_the_last_layer_changes_the_loss_as_it_changes_the_out
 
 
 class Doubled(torchnn.DenseActivation):
-    """A layer of somebody's own."""
+    """A user's own layer."""
 
     def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(input) / 2
@@ -154,11 +154,11 @@ def test_torch_fx_traces_layers_losses_and_networks_as_calls() -> None:
 
 def test_relu_in_place_writes_where_torch_writes() -> None:
     x = torch.randn(5, requires_grad=True)
-    ours, twin = x * 1, x * 1
+    ours, theirs = x * 1, x * 1
     assert torchnn.ReLU(inplace=True)(ours) is ours
-    nn.ReLU(inplace=True)(twin)
-    assert torch.equal(ours, twin)
-    assert torch.equal(*(torch.autograd.grad(t.sum(), x)[0] for t in (ours, twin)))
+    nn.ReLU(inplace=True)(theirs)
+    assert torch.equal(ours, theirs)
+    assert torch.equal(*(torch.autograd.grad(t.sum(), x)[0] for t in (ours, theirs)))
 
 
 def test_modules_work_under_autocast_after_a_deepcopy() -> None:
@@ -172,47 +172,47 @@ def test_modules_work_under_autocast_after_a_deepcopy() -> None:
 def test_an_mlp_is_the_sequential_of_its_layers(activation: str) -> None:
     sizes = [3, 5, 4, 2]
     ours = torchnn.MLP(sizes, activation).double()
-    twin = sequential(sizes, activation).double()
-    load_into(twin, ours)
+    theirs = sequential(sizes, activation).double()
+    load_into(theirs, ours)
     x, y = torch.randn(6, 3, dtype=torch.double), torch.rand(6, 2, dtype=torch.double)
     weight, pos_weight = torch.rand(6, 1, dtype=torch.double), torch.tensor([2.0, 0.5], dtype=torch.double)
-    torch.testing.assert_close(ours(x), twin(x), rtol=1e-13, atol=1e-15)
-    logits = twin[:-1](x)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-13, atol=1e-15)
+    logits = theirs[:-1](x)
     loss = nn.functional.binary_cross_entropy_with_logits(logits, y, weight, pos_weight=pos_weight)
     ours_loss = ours(x, y, weight, pos_weight)
     torch.testing.assert_close(ours_loss, loss, rtol=1e-13, atol=1e-15)
     pairs = zip(
         torch.autograd.grad(ours_loss, list(ours.parameters())),
-        torch.autograd.grad(loss, list(twin.parameters())),
+        torch.autograd.grad(loss, list(theirs.parameters())),
         strict=True,
     )
     for a, b in pairs:
         checks.close(a, b, "gradient")
 
 
-def load_into(twin: nn.Module, ours: nn.Module) -> None:
+def load_into(theirs: nn.Module, ours: nn.Module) -> None:
     """Copy parameters by order, which is the same in both."""
     with torch.no_grad():
-        for a, b in zip(twin.parameters(), ours.parameters(), strict=True):
+        for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
             a.copy_(b)
 
 
 @pytest.mark.parametrize("optimiser", ["SGD", "AdamW"])
 def test_fifty_steps_of_training_end_with_the_weights_of_autograd(optimiser: str) -> None:
-    ours, twin = torchnn.MLP([4, 8, 6, 1]).double(), sequential([4, 8, 6, 1]).double()
-    load_into(twin, ours)
+    ours, theirs = torchnn.MLP([4, 8, 6, 1]).double(), sequential([4, 8, 6, 1]).double()
+    load_into(theirs, ours)
     x, y = torch.randn(200, 4, dtype=torch.double), torch.rand(200, 1, dtype=torch.double).round()
-    optimisers = [getattr(torch.optim, optimiser)(model.parameters(), lr=0.05) for model in (ours, twin)]
+    optimisers = [getattr(torch.optim, optimiser)(model.parameters(), lr=0.05) for model in (ours, theirs)]
     loss_of_twin = nn.BCELoss()
     for step in range(50):
         rows = slice(step * 4, step * 4 + 4)
         for optim, loss in zip(
-            optimisers, (ours.loss(x[rows], y[rows]), loss_of_twin(twin(x[rows]), y[rows])), strict=True
+            optimisers, (ours.loss(x[rows], y[rows]), loss_of_twin(theirs(x[rows]), y[rows])), strict=True
         ):
             optim.zero_grad()
             loss.backward()
             optim.step()
-    for a, b in zip(ours.parameters(), twin.parameters(), strict=True):
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
@@ -228,7 +228,9 @@ def test_fifty_steps_of_training_end_with_the_weights_of_autograd(optimiser: str
         (([3, 4, 1], ["relu", "sigmoid"], "tanh"), "the list ends with 'sigmoid', but output_activation is 'tanh'"),
     ],
 )
-def test_a_network_that_cannot_be_says_why(arguments: tuple[object, ...], message: str) -> None:
+def test_impossible_arguments_of_a_network_raise_a_value_error_that_says_why(
+    arguments: tuple[object, ...], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         torchnn.MLP(*arguments)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Every operation with its torch twin and inputs, for the tests that hold of all of them."""
+"""Every operation with torch's equivalent and inputs, for the tests of all operations."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,11 +15,11 @@ from tests.checks import Op
 
 
 class Case(NamedTuple):
-    """`is_product`: which gradients cost a matrix product; `textbook`: a twin whose second order is exact."""
+    """`is_product`: which gradients need a matrix product; `textbook`: an equivalent whose second order is exact."""
 
     name: str
     op: Op
-    twin: Op
+    theirs: Op
     inputs: Callable[[], Sequence[Tensor]]
     is_product: tuple[bool, ...]
     textbook: Op | None = None
@@ -62,17 +62,17 @@ WEIGHTS = torch.linspace(0.5, 1.5, 5, dtype=torch.double).unsqueeze(1), torch.li
 
 
 def loss_cases(
-    name: str, op: Op, twin: Op, inputs: Callable[[], list[Tensor]], textbook: Op | None = None
+    name: str, op: Op, theirs: Op, inputs: Callable[[], list[Tensor]], textbook: Op | None = None
 ) -> list[Case]:
     reductions = ("mean", "sum", "none")
     return [
         Case(
             f"{name} {r}",
             partial(op, reduction=r),
-            partial(twin, reduction=r),
+            partial(theirs, reduction=r),
             inputs,
             (False, False),
-            partial(textbook or twin, reduction=r),
+            partial(textbook or theirs, reduction=r),
         )
         for r in reductions
     ]

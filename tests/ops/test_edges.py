@@ -1,4 +1,4 @@
-"""Shapes, kinks, saturation, complex numbers and devices at the edge of what an operation takes."""
+"""Shapes, kinks, saturation, complex numbers and devices at the limits of what an operation accepts."""
 
 import itertools
 from typing import Any
@@ -17,7 +17,7 @@ from torchnn.ops import activation, dense, dense_activation, loss
 
 @pytest.mark.parametrize("shape", INPUT_SHAPES)
 @pytest.mark.parametrize("bias_shape", [(4,), (1,), (), None])
-def test_dense_takes_any_leading_shape(shape: tuple[int, ...], bias_shape: tuple[int, ...] | None) -> None:
+def test_dense_accepts_any_leading_shape(shape: tuple[int, ...], bias_shape: tuple[int, ...] | None) -> None:
     tensors = [leaf(*shape), leaf(4, 3)] + ([] if bias_shape is None else [leaf(*bias_shape)])
     checks.check_value_and_gradients(F.dense, functional.linear, tensors)
     checks.check_laws(F.dense, functional.linear, tensors, only=["raw_gradients"])
@@ -25,7 +25,7 @@ def test_dense_takes_any_leading_shape(shape: tuple[int, ...], bias_shape: tuple
 
 @pytest.mark.parametrize("shape", INPUT_SHAPES)
 @pytest.mark.parametrize("name", reference.ACTIVATIONS)
-def test_dense_activation_takes_any_leading_shape(shape: tuple[int, ...], name: str) -> None:
+def test_dense_activation_accepts_any_leading_shape(shape: tuple[int, ...], name: str) -> None:
     tensors = [leaf(*shape), leaf(4, 3), leaf(4)]
     checks.check_value_and_gradients(
         lambda x, w, b: F.dense_activation(x, w, b, name),
@@ -85,12 +85,12 @@ def test_losses_of_zero_rows_equal_torch(name: str, reduction: str) -> None:
     for namespace in (F, functional):
         value = getattr(namespace, name)(*inputs, reduction=reduction)
         both.append((value, *torch.autograd.grad(value.sum(), inputs)))
-    for ours, twin in zip(*both, strict=True):
-        torch.testing.assert_close(ours, twin, equal_nan=True)
+    for ours, theirs in zip(*both, strict=True):
+        torch.testing.assert_close(ours, theirs, equal_nan=True)
 
 
 def test_an_undefined_incoming_gradient_counts_as_zero() -> None:
-    """The engine's way of saying that an output was not used."""
+    """The engine passes None for an output that was not used."""
     tensors = leaf(5, 3), leaf(4, 3), leaf(4)
     assert torch.autograd.gradcheck(F.dense_activation, tensors, check_undefined_grad=True)
     unused: Any = torch._C._functions.UndefinedGrad()(F.dense_activation(*tensors))
@@ -107,7 +107,7 @@ def test_changing_a_saved_tensor_in_place_raises() -> None:
         output.sum().backward()
 
 
-def test_fake_cuda_tensors_go_through_every_pure_function() -> None:
+def test_pure_functions_run_on_fake_cuda_tensors() -> None:
     """No tensor is made on the wrong device: a mixed-device operation would raise."""
     with FakeTensorMode(), torch.no_grad():
         x, weight, bias = (torch.empty(s, device="cuda") for s in ((5, 3), (4, 3), (4,)))
@@ -131,7 +131,7 @@ def test_fake_cuda_tensors_go_through_every_pure_function() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_a_cuda_device_gives_what_the_cpu_gives(dtype: torch.dtype) -> None:
+def test_a_cuda_device_gives_the_results_of_the_cpu(dtype: torch.dtype) -> None:
     cpu = [leaf(64, 3, dtype=dtype), leaf(1, 3, dtype=dtype), leaf(1, dtype=dtype)]
     gpu = [t.detach().cuda().requires_grad_() for t in cpu]
     y = torch.rand(64, 1, dtype=dtype)
@@ -157,7 +157,7 @@ def test_a_positive_class_weight_on_probabilities_is_that_of_the_logits(reductio
     checks.check_laws(from_probabilities, from_logits, [z, y], only=["forward_mode"])
 
 
-def test_each_door_names_what_does_not_fit() -> None:
+def test_each_function_names_the_argument_that_does_not_fit() -> None:
     x, weight = torch.ones(5, 3), torch.ones(4, 2)
     with pytest.raises(RuntimeError, match="input has 3 features in its last dimension, weight takes 2"):
         F.dense(x, weight)

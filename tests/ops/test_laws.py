@@ -14,7 +14,7 @@ every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 @every_case
 def test_value_and_gradients_equal_autograd_to_the_last_digits(case: Case) -> None:
-    checks.check_value_and_gradients(case.op, case.twin, case.inputs())
+    checks.check_value_and_gradients(case.op, case.theirs, case.inputs())
 
 
 @every_case
@@ -23,8 +23,8 @@ def test_frozen_inputs_cost_nothing(case: Case) -> None:
 
 
 @every_case
-def test_every_law_of_the_checker(case: Case) -> None:
-    checks.check_laws(case.op, case.twin, case.inputs())
+def test_every_property_of_the_checker(case: Case) -> None:
+    checks.check_laws(case.op, case.theirs, case.inputs())
     if case.textbook:
         checks.check_laws(case.op, case.textbook, case.inputs(), only=["second_order", "second_order_in_graph"])
 
@@ -32,12 +32,12 @@ def test_every_law_of_the_checker(case: Case) -> None:
 @pytest.mark.parametrize("case", DENSE[-4:], ids=lambda case: case.name)
 def test_a_dense_layer_with_activation_compiles_into_one_graph(case: Case) -> None:
     """The other operations have an equivalent in torch, and `conformance/test_compile` compiles them."""
-    checks.check_laws(case.op, case.twin, case.inputs(), quick=False, only=["compiled"])
+    checks.check_laws(case.op, case.theirs, case.inputs(), quick=False, only=["compiled"])
 
 
-def test_the_checks_of_this_file_catch_what_they_are_for() -> None:
+def test_planted_errors_are_caught() -> None:
     def layer(*tensors: Tensor) -> Tensor:
-        return DENSE[-3].twin(*tensors)
+        return DENSE[-3].theirs(*tensors)
 
     with pytest.raises(AssertionError, match="gradient"):
         checks.check_value_and_gradients(apply(ErrorOf1e4), layer, dense_inputs())

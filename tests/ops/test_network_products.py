@@ -1,4 +1,4 @@
-"""The pass with oneDNN's products, which it takes on some processors only: forced here, against torch's products."""
+"""The whole-network pass with oneDNN's products, which it uses on some processors, compared with torch's."""
 
 from itertools import product
 from typing import Any
@@ -30,7 +30,7 @@ every_choice = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def fresh_plans(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_whole_network, "plan_of", _whole_network.plan_of.__wrapped__)  # it keeps its answers
+    monkeypatch.setattr(_whole_network, "plan_of", _whole_network.plan_of.__wrapped__)  # without its cache
     monkeypatch.setattr(_whole_network, "LAST_PLANS", {})
 
 
@@ -40,7 +40,7 @@ def force(patch: pytest.MonkeyPatch, products: Products) -> None:
 
 @every_choice
 @pytest.mark.parametrize("layout", STRIDES.values(), ids=list(STRIDES))
-def test_each_product_of_any_layout(products: Products, layout: Any) -> None:
+def test_products_of_any_layout_equal_torchs(products: Products, layout: Any) -> None:
     delta, below, bias = torch.randn(6, 5), torch.randn(6, 7), torch.randn(5)
     weight, total = torch.randn(5, 7), torch.randn(5, 7)
     for a, d, w, b in product((below, layout(below)), (delta, layout(delta)), (weight, layout(weight)), (bias, None)):
@@ -85,7 +85,7 @@ def test_the_pass_gives_the_gradients_of_the_layers(
         assert all(map(torch.equal, ours, again))
 
 
-def test_which_products_a_layer_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_uses_the_products_that_are_faster_for_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
     assert products_of_layer(32, 30, 16) is TORCH_PRODUCTS
     assert products_of_layer(1024, 4096, 1) is TORCH_PRODUCTS
@@ -99,7 +99,7 @@ def test_which_products_a_layer_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert products_of_layers(*wide, torch.float32, "cpu") == [TORCH_PRODUCTS, TORCH_PRODUCTS]
 
 
-def test_onednn_switched_off_and_operations_that_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onednn_is_not_used_if_it_is_off_or_operations_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
     seen: list[Any] = []
     forward = TORCH_PRODUCTS.forward

@@ -2,7 +2,8 @@
 
 Bounds: 4 ulp for float32 and float64 over [−1000, 1000], for soft targets 4 ulp of the larger term, and 4·max(1, p) of
 the smallest denormal where the result is below the smallest normal number. bfloat16 and float16 are rounded once from
-float32: half an ulp of a result that may lie a binade above its larger term, so 1 ulp of that, and float32's own error.
+float32: half an ulp of a result that may be a binade above its larger term, so 1 ulp of the term, plus the error of
+float32 itself.
 """
 
 from collections.abc import Callable
@@ -99,7 +100,7 @@ def test_results_are_within_a_few_ulp_of_exact(
     ],
 )
 def test_textbook_formulas_would_fail(inexact: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative control: the bound tells the formula used from those that are found elsewhere."""
+    """Planted errors: the bound rejects the formulas that are common elsewhere."""
     monkeypatch.setattr("torchnn.ops.loss.softplus_pair", lambda z: (inexact(z), inexact(-z)))
     assert worst_error(torch.float64, 0.0, None) > 100
 
@@ -111,7 +112,7 @@ def test_one_minus_sigmoid_would_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_every_order_of_derivative_is_right_at_zero(order: int) -> None:
-    """σ(0) = ½ − y, σ' = ¼, σ'' = 0: autograd of |z| would give 0 for the first of them already."""
+    """σ(0) = ½ − y, σ' = ¼, σ'' = 0: autograd of |z| would give 0 for the first one."""
     z = torch.zeros(1, dtype=torch.double, requires_grad=True)
     value = F.binary_cross_entropy_with_logits(z, torch.zeros_like(z))
     for _ in range(order):
@@ -121,7 +122,7 @@ def test_every_order_of_derivative_is_right_at_zero(order: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_saturated_network_still_learns_where_autograd_stops(dtype: torch.dtype) -> None:
-    """z = 20, y = 0: the truth is a gradient of 1; a sigmoid and BCELoss apart give 0."""
+    """z = 20, y = 0: the true gradient is 1; a sigmoid and a separate BCELoss give 0."""
     z = torch.full((1,), 20.0, dtype=dtype, requires_grad=True)
     y = torch.zeros_like(z)
     (apart,) = torch.autograd.grad(torch.nn.BCELoss()(torch.sigmoid(z), y), z)
@@ -140,12 +141,12 @@ def test_probabilities_at_the_clamps_equal_torch(dtype: torch.dtype) -> None:
             inputs = a.clone().requires_grad_(), torch.full_like(a, target).requires_grad_()
             value = loss(*inputs, reduction="none")
             both.append((value.detach(), *torch.autograd.grad(value.sum(), inputs)))
-        for ours, twin in zip(*both, strict=True):
-            torch.testing.assert_close(ours, twin)
+        for ours, theirs in zip(*both, strict=True):
+            torch.testing.assert_close(ours, theirs)
 
 
-def beside_torch(z: float) -> str:
-    """A row of the table of README.md: loss and gradient at y = 0, in float32 but for the truth."""
+def row_with_torch(z: float) -> str:
+    """A row of the table of README.md: loss and gradient at y = 0, in float32 except for the truth."""
     cells = []
     for dtype, loss in (
         (torch.float64, F.binary_cross_entropy_with_logits),
@@ -163,7 +164,7 @@ if __name__ == "__main__":  # the figures of README.md
     torch.manual_seed(0)
     print("z: loss: truth | torch | torchnn | gradient: truth | torch | torchnn")
     for z in (10.0, 20.0, 50.0):
-        print(f"{z:.0f}: {beside_torch(z)}")
+        print(f"{z:.0f}: {row_with_torch(z)}")
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         worst = [f"{worst_error(dtype, target, p):.2f}" for p in (None, 3.7) for target in (0.0, 1.0, 0.3)]
         print(f"{dtype}: p = 1: {', '.join(worst[:3])}; p = 3.7: {', '.join(worst[3:])}  (y = 0, 1, 0.3)")

@@ -1,4 +1,4 @@
-"""The shapes that the pure functions declare, checked by jaxtyping and beartype while they run."""
+"""jaxtyping and beartype check the declared shapes of the pure functions at run time."""
 
 import importlib
 import sys
@@ -15,7 +15,7 @@ MODULES = ("torchnn.ops.dense", "torchnn.ops.activation", "torchnn.ops.dense_act
 
 @pytest.fixture(scope="module")
 def checked() -> dict[str, ModuleType]:
-    """Second copies of the modules, with every annotation enforced; the library's own stay as they are."""
+    """Copies of the modules with enforced annotations; the modules of the library do not change."""
     originals = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
     with install_import_hook(list(MODULES), "beartype.beartype"):
         copies = {name.rsplit(".", 1)[1]: importlib.import_module(name) for name in MODULES}
@@ -48,7 +48,7 @@ def test_activations_and_losses_keep_their_declared_shapes(checked: dict[str, Mo
 
 
 def test_a_wrong_shape_is_caught(checked: dict[str, ModuleType]) -> None:
-    """Negative control."""
+    """Planted errors."""
     with pytest.raises(WRONG_SHAPE):
         checked["dense"].dense_backward(torch.ones(5, 3), torch.ones(5, 3), torch.ones(4, 3), None)
     with pytest.raises(WRONG_SHAPE):
