@@ -42,9 +42,9 @@ def name_of_process() -> str:
     for rank, world_size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
         if rank in env:
             return f"rank {env[rank]}" if env.get(world_size) != "1" else ""
-    node, local_rank = env.get("NODE_RANK", "0"), env.get("LOCAL_RANK", "0")
-    if env.get("WORLD_SIZE", "1") == "1":
+    if "LOCAL_RANK" not in env or env.get("WORLD_SIZE") == "1":  # which Lightning removes before an error is reported
         return ""
+    node, local_rank = env.get("NODE_RANK", "0"), env["LOCAL_RANK"]
     return f"rank {local_rank}" if node == "0" else f"process {local_rank} of host {node}"
 
 
