@@ -33,7 +33,7 @@ SMALL = {
     "gradient_agreement": "--depths 2 --seeds 1",
     "saturation": "--step 1",
     "vanishing_gradients": "--seeds 1 --epochs 1 --trained_seeds 1",
-    "rumelhart_1986": "--seeds 2 --xor_sweeps 3 --symmetry_sweeps 3",
+    "rumelhart_1986": "--seeds 2 --xor_sweeps 2 --symmetry_sweeps 1",
     "gorman_1988": "--runs 2 --sweeps 1 --rows_of_update 192 --ionosphere_seeds 1 --ionosphere_epochs 1",
     "decision_boundaries": "--spiral_epochs 20 --spiral_seeds 1 --banana_epochs 1 --folds 2",
     "full_batch": "--passes 2 --rows 250",
@@ -60,7 +60,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.precision_and_processes.experiment.FURTHER_SEEDS", 1)
     monkeypatch.setattr("experiments.precision_and_processes.experiment.TRAIN", 4 * 64)
     monkeypatch.setattr("experiments.saturation.experiment.LIMIT", 32)
-    monkeypatch.setattr("experiments.vanishing_gradients.experiment.TRAINED_DEPTHS", (1, 2))
+    monkeypatch.setattr("experiments.vanishing_gradients.experiment.TRAINED_DEPTHS", (2,))
     monkeypatch.setattr("experiments.vanishing_gradients.experiment.QUOTED_LAYERS", 3)
     monkeypatch.setattr("experiments.vanishing_gradients.experiment.BATCH", 512)
     monkeypatch.setattr("experiments.common.plots.DPI", 30)
