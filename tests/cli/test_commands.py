@@ -28,7 +28,7 @@ def test_help_lists_every_command_with_a_line_of_its_own(capsys: pytest.CaptureF
 
 
 def test_help_check_and_explain_import_torch_but_not_lightning() -> None:
-    run = "import torchnn.cli.check, torchnn.cli.explain\ntorchnn.cli.parser().print_help()"
+    run = "import torchnn.cli.check, torchnn.cli.explain\ntorchnn.cli.top_level_parser().print_help()"
     assert imported_by(run, "torch", "lightning", "torchmetrics", "pyarrow", "sklearn", "torch._dynamo") == {"torch"}
 
 

@@ -80,7 +80,7 @@ def name_of_command(words: Sequence[str]) -> str:
             fail(f"{first} does not belong to {name}: see torchnn {name} --help.")
         return name
     if first in ("-h", "--help", "--version"):
-        parser().parse_args([first])
+        top_level_parser().parse_args([first])
     if not first:
         fail(f"give a command, one of {NAMES}; torchnn --help describes them.")
     if first.startswith("-"):
@@ -91,7 +91,7 @@ def name_of_command(words: Sequence[str]) -> str:
     return first
 
 
-def parser() -> argparse.ArgumentParser:
+def top_level_parser() -> argparse.ArgumentParser:
     """The parser of `torchnn` without a subcommand: it prints the help and the version."""
     width = max(map(len, COMMANDS))
     table = "\n".join(f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items())
