@@ -20,6 +20,7 @@ from torchnn.check.report import FAIL, HEADINGS, PASS, Report, html_page, markdo
 from torchnn.check.runner import check_backward
 from torchnn.check.subject import WrongUseError
 from torchnn.console import OneSentenceParser, fail
+from torchnn.files import write_whole
 
 DESCRIPTION = (
     "Check whether a hand-written backward is right. Without a target, check torchnn's own operations. "
@@ -221,8 +222,7 @@ def show(options: argparse.Namespace, reports: Sequence[Report]) -> None:
         sys.stdout.write("\n".join(map(str, reports)))
     if options.html is not None:
         try:
-            with options.html.open("x") as file:
-                file.write(html_page(reports))
+            write_whole(options.html, html_page(reports))
         except OSError as error:
             fail(f"--html {options.html} cannot be written ({error.strerror}).")
 
