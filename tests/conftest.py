@@ -1,5 +1,6 @@
 """Every test starts from the same seed; settings that torch's own test utilities change are restored."""
 
+import gc
 import importlib.util
 import random
 
@@ -20,6 +21,14 @@ def _backend_flags_can_be_set() -> None:
     torch.backends.disable_global_flags.__globals__["__allow_nonbracketed_mutation_flag"] = True
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _seed_only_devices_that_exist() -> None:
+    """`torch.manual_seed` records a stack trace for each kind of device that is missing, thousands of times here."""
+    for device in (torch.cuda, torch.xpu, torch.mtia):
+        if not device.is_available():
+            device.manual_seed_all = lambda seed: None  # type: ignore[assignment]
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     random.seed(0)
@@ -31,3 +40,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device; torch sees none"))
+
+
+def pytest_collection_finish() -> None:
+    """What the imports made stays, so the garbage collector, which the compiler calls often, can leave it alone."""
+    gc.collect()
+    gc.freeze()
