@@ -1,6 +1,5 @@
 """Every test starts from the same seed; settings that torch's own test utilities change are restored."""
 
-import gc
 import importlib.util
 import random
 
@@ -40,9 +39,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device; torch sees none"))
-
-
-def pytest_collection_finish() -> None:
-    """What the imports made stays, so the garbage collector, which the compiler calls often, can leave it alone."""
-    gc.collect()
-    gc.freeze()
