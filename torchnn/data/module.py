@@ -70,12 +70,12 @@ class TabularDataModule(pl.LightningDataModule):
         part: rows for test and predict, held_out or all.
         batch_size: rows in a training batch, of all processes together; auto for the power of two nearest to a
             hundredth of the training rows, from 32 to 1024.
-        stream: true reads Parquet piece by piece and false reads it at once; auto streams if the numbers would take
+        stream: true reads Parquet piece by piece and false reads it as a whole; auto streams if the numbers would take
             more than 512 MiB.
-        shuffle_rows: rows of the buffer that shuffles a stream; null for as many as 128 MiB hold, at most 1,048,576.
+        shuffle_rows: rows of the buffer that shuffles a stream; null for what fits into 128 MiB, at most 1,048,576.
         seed: seed of the split and of the order of the batches; it does not affect the initial weights.
         dataset: name of an embedded data set; breast_cancer comes with scikit-learn (569 rows, 30 columns).
-        schema: what a trained model knows of its columns; a checkpoint sets it.
+        schema: what a trained model knows about its columns; a checkpoint sets it.
 
     Raises:
         ValueError: an argument is out of range, or the split leaves a part without rows of both classes.
