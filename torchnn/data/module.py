@@ -56,8 +56,8 @@ class TabularDataModule(pl.LightningDataModule):
         decimal: decimal mark of a text file, a point or a comma.
         encoding: encoding of a text file.
         time_format: format of dates in a text file, such as %d/%m/%Y; null for ISO 8601.
-        max_categories: most values that a category may have.
-        max_columns: most columns that a file may have.
+        max_categories: largest number of values that a category may have.
+        max_columns: largest number of columns that a file may have.
         split: random keeps the class proportions; time tests on the latest rows; group keeps the rows of a group
             together.
         split_column: column with the time or the group of each row; it is not learned from unless it is in keep.
