@@ -59,7 +59,7 @@ def test_a_write_that_fails_leaves_the_one_before(
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"a": 1}, path)
     monkeypatch.setattr(os if moment == "fsync" else Path, moment, fail_with(code))
-    with pytest.raises(CheckpointWriteError, match=r"last\.ckpt could not be written .*the one before it is kept"):
+    with pytest.raises(CheckpointWriteError, match=r"last\.ckpt could not be written .*but the previous one is kept"):
         AtomicCheckpointIO().save_checkpoint({"a": 2}, path)
     with pytest.raises(OSError, match=os.strerror(code)):
         copy_whole(path, tmp_path / "copy.ckpt")

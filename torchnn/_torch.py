@@ -68,7 +68,7 @@ def forward_mode_is_active() -> bool:
 
 
 def forward_mode_is_nested() -> bool:
-    """Return whether one `torch.func.jvp` runs inside another; the fallback says so inside a single one too."""
+    """Return whether one `torch.func.jvp` runs inside another; the fallback returns True in a single one too."""
     if _interpreters is None or _transform_type is None:
         return forward_mode_is_active()
     kinds: list[Any] = [level.key() for level in _interpreters()]
@@ -83,7 +83,7 @@ def dispatch_mode_is_active() -> bool:
 def autocast_is_on(device: str) -> bool:
     """Return whether autocast is on for a type of device.
 
-    The private name answers first, because it is faster and the question comes at every step.
+    torch's private function is asked first, because it is faster and this runs at every step.
     """
     if _any_autocast is not None and not _any_autocast():
         return False
@@ -109,7 +109,7 @@ _linear_pointwise = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 def guard_of(tensors: Sequence[Tensor]) -> Callable[..., bool]:
-    """Return a function that tells whether other tensors are like these.
+    """Return a function that returns whether other tensors have the same properties as these.
 
     This is the guard of compiled code. It compares class, dtype, device, shape, strides, `requires_grad` and the
     dispatch keys, which show autocast and the wrappers of transforms too. The fallback says that they are not alike.

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 ONNX_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 INTERRUPTED = 130  # the exit status after Ctrl-C
-ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # in the environment: where torchrun looks for the reason of a failure
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # in the environment: where torchrun expects the reason for a failure
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PIP_NAMES = {"sklearn": "scikit-learn", "yaml": "PyYAML"}  # packages that pip knows by another name
 PLAIN_TYPES = {
@@ -57,7 +57,7 @@ def note(sentence: str) -> None:
 def fail(sentence: str, status: int = 2) -> NoReturn:
     """Print one sentence and exit; among several processes the sentence begins with the rank.
 
-    The sentence is also written to the file in which torchrun looks for the reason of a failure.
+    The sentence is also written to the file where torchrun expects the reason for a failure.
     """
     sentence = ": ".join(filter(None, [name_of_process(), " ".join(sentence.split())]))
     sys.stderr.write(f"torchnn: {sentence}\n")

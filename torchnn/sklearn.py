@@ -184,7 +184,7 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = _one_column(labels)
         if labels.ndim != 1 or len(labels) != num_rows:
-            raise ValueError(f"y has shape {labels.shape}, X has {num_rows} rows: give one label per row.")
+            raise ValueError(f"y has shape {labels.shape}, but X has {num_rows} rows: give one label per row.")
         assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
         if type_of_target(labels) != "binary":

@@ -208,7 +208,7 @@ def test_large_inputs_without_a_reference_are_refused() -> None:
 @pytest.mark.parametrize(
     ("make_inputs", "message"),
     [
-        (lambda dtype, device, generator: (torch.randn(5, 3),), "pass its dtype argument on"),
+        (lambda dtype, device, generator: (torch.randn(5, 3),), "create the tensors with its dtype argument"),
         (lambda dtype, device, generator: (torch.empty(5, 3, dtype=dtype, device="meta"),), "a tensor on meta"),
         (lambda dtype, device, generator: (torch.ones(3, dtype=dtype), [torch.ones(3)]), "inside a list or dictionary"),
         (lambda dtype, device, generator: 1 / 0, "make_inputs raises ZeroDivisionError: division by zero"),

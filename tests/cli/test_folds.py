@@ -71,7 +71,7 @@ def test_a_cross_validation_is_not_silently_resumed_as_one_fold(
     with pytest.raises(SystemExit) as stop:
         main(["fit", *SHORT, *FOLDS, "--ckpt_path", "last"])
     assert stop.value.code == 2
-    assert "resumes the run of one fold: also give its --data.fold 1. Then run each" in capsys.readouterr().err
+    assert "resumes the run of one fold: also give --data.fold 1, the fold of this" in capsys.readouterr().err
     for words in ([*FOLDS, "--data.fold", "1"], []):
         main(["fit", "--trainer.max_epochs", "3", "--ckpt_path", "last", *words])
         assert (ONE_FOLD in capsys.readouterr().err) == (not words)

@@ -66,7 +66,7 @@ def test_a_schedule_that_fails_is_named(schedule: str, args: str, capsys: pytest
         (["fit", "--trainer.max_epochs", "0"], "would train nothing"),
         (
             ["fit", "--trainer.limit_val_batches", "0"],
-            "leaves no val_loss: set --early_stopping.monitor train_loss too.",
+            "which computes val_loss: also set --early_stopping.monitor train_loss.",
         ),
         (
             ["fit", "--trainer.default_root_dir", "/proc/1/none"],

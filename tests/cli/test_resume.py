@@ -142,7 +142,7 @@ def of_code(flags: dict[str, Any]) -> dict[str, Any]:
 def test_code_and_places_have_to_be_given_again(flag: str, value: Any, flags: dict[str, Any]) -> None:
     own = {**flags, flag: value}
     checkpoint = checkpoint_of(settings_of(nested(own)))
-    with pytest.raises(CheckpointError, match=f"had --{flag} .* never taken from a file: give it again"):
+    with pytest.raises(CheckpointError, match=f"used --{flag} .* never taken from a checkpoint: give it again"):
         resumed_settings(checkpoint, PATH, {}, flags)
     assert flag not in resumed_settings(checkpoint, PATH, {flag: value}, own)
 
@@ -153,7 +153,7 @@ def test_a_checkpoint_of_version_0_1_is_resumed(flags: dict[str, Any]) -> None:
     old = {"values": values, "again": {"checkpoint.dirpath": "elsewhere"}}
     given, own = {"checkpoint.dirpath": "elsewhere"}, {**flags, "checkpoint.dirpath": "elsewhere"}
     assert resumed_settings(checkpoint_of(old), PATH, given, own) == values
-    with pytest.raises(CheckpointError, match=r"had --checkpoint\.dirpath elsewhere"):
+    with pytest.raises(CheckpointError, match=r"used --checkpoint\.dirpath elsewhere"):
         resumed_settings(checkpoint_of(old), PATH, {}, flags)
 
 
@@ -182,7 +182,7 @@ def test_less_than_the_checkpoint_has_seen_is_refused(flag: str, limit: int, fla
 def test_code_and_places_planted_in_a_checkpoint_are_refused(flag: str, value: Any, flags: dict[str, Any]) -> None:
     settings = settings_of(nested(flags))
     settings["values"][flag] = value
-    with pytest.raises(CheckpointError, match=f"names code or a place in {flag}: do not trust it"):
+    with pytest.raises(CheckpointError, match=f"names code or a place to write to in {flag}: do not trust it"):
         resumed_settings(checkpoint_of(settings), PATH, {}, flags)
 
 
@@ -239,8 +239,8 @@ def test_callbacks_are_given_again_on_the_command_line(capsys: pytest.CaptureFix
     place = ["--checkpoint.dirpath", "elsewhere"]
     main(["fit", "--trainer.max_epochs", "1", *code, *place])
     capsys.readouterr()
-    assert "had --trainer.callbacks" in refused(["fit", "--ckpt_path", "last", *place], capsys)
-    assert "had --checkpoint.dirpath elsewhere" in refused(["fit", "--ckpt_path", "last", *code], capsys)
+    assert "used --trainer.callbacks" in refused(["fit", "--ckpt_path", "last", *place], capsys)
+    assert "used --checkpoint.dirpath elsewhere" in refused(["fit", "--ckpt_path", "last", *code], capsys)
     main(["fit", "--ckpt_path", "last", *code, *place, "--trainer.max_epochs", "2"])
 
 

@@ -55,5 +55,5 @@ def test_a_table_is_trained_tested_and_predicted(capsys: pytest.CaptureFixture[s
         main(["predict", "--data.path", "new.csv", "--output", "other.csv"])
     assert stop.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("torchnn: new.csv does not have column 'x' that the model was trained on: ")
+    assert last.startswith("torchnn: new.csv does not have the column 'x' that the model was trained on: ")
     assert not Path("other.csv").exists()

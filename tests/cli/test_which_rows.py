@@ -35,7 +35,7 @@ def trained(run: FinishedRun, tmp_path: Path, _in_an_empty_folder: None) -> dict
 def test_training_with_all_rows_held_out_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("t.csv").write_text(GOOD)
     sentence = refused(["fit", "--data.path", "t.csv", "--data.target", "y", "--data.part", "all"], capsys)
-    assert "--data.part all would test on training rows: use it with torchnn test or predict." in sentence
+    assert "--data.part all would make fit test on training rows: use it only with torchnn test or predict." in sentence
 
 
 def test_the_table_of_the_training_is_known_by_any_of_its_names(
@@ -64,7 +64,7 @@ def test_a_copy_of_the_table_of_the_training_is_not_a_test(
 def test_predict_says_that_it_takes_the_held_out_rows_alone(
     trained: dict[str, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sentence = "torchnn: predict takes the 18 held-out rows of 120: --data.part all takes all of them.\n"
+    sentence = "torchnn: predict uses only the 18 held-out rows of 120: set --data.part all to use all rows.\n"
     for number, (words, said) in enumerate(
         [([], True), (["--data.part", "held_out"], False), (["--data.part", "all"], False)]
     ):
@@ -93,7 +93,7 @@ def test_a_checkpoint_that_does_not_describe_its_table_is_refused(
     torch.save({**checkpoint, "datamodule_hyper_parameters": given}, "bad.ckpt")
     for words in (["test"], ["predict", "--output", "o.csv"], ["fit"], ["export", "m.onnx"], ["explain", "--row", "1"]):
         sentence = refused([*words, "--ckpt_path", "bad.ckpt"], capsys)
-        assert "checkpoint bad.ckpt does not describe the table of its training: " in sentence
+        assert "checkpoint bad.ckpt does not describe the table that it was trained on: " in sentence
     assert not Path("m.onnx").exists()
 
 

@@ -76,5 +76,5 @@ def test_a_folder_that_is_not_shared_is_noticed_before_anything_is_predicted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".p.csv.1.arrow").write_bytes(b"of an earlier run")
-    with pytest.raises(PredictionError, match="1 of 2 processes write into a folder of this name"):
+    with pytest.raises(PredictionError, match="does not see the files of 1 of the 2 processes"):
         first_process(tmp_path / "p.csv", monkeypatch, written=None, others=4)

@@ -26,7 +26,7 @@ class Ranks:
     Args:
         loaders: one for each process.
         every: number of batches that are accumulated for a step.
-        rows_by_message: rows of all processes in the batch, as a message tells them if loaders do not know.
+        rows_by_message: rows of all processes in the batch, exchanged in a message if the loaders do not know them.
     """
 
     def __init__(self, loaders: Sequence[Any], every: int = 1, rows_by_message: int = 0) -> None:

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import torchnn
 from tests.networks import assert_close
-from torchnn.functional import network as door
+from torchnn.functional import network as functional_network
 from torchnn.model.checkpoint import load_plain
 from torchnn.model.sharded import shard
 from torchnn.ops.network.function import NetworkFunction
@@ -148,7 +148,7 @@ def one_process(rank: int, folder: str) -> None:
     by_name.loss(*batch()).backward()
     found["by name"] = [full(p.grad) for p in by_name.parameters()]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(door, "exchanges_gradients", lambda: False)
+        patch.setattr(functional_network, "exchanges_gradients", lambda: False)
         found["DDP at once"] = trained(DistributedDataParallel(make()), rows)
     torch.save(found, Path(folder, f"{rank}.pt"))
     distributed.barrier()

@@ -107,7 +107,7 @@ def test_the_exit_status_is_1_if_a_gradient_is_wrong(
         (("--ckpt_path", "gone.ckpt"), "gone.ckpt"),
         (("--ckpt_path", "best"), "no run in"),
         (("--ckpt_path", "notes.txt"), "is another kind of file"),
-        (("--ckpt_path", "model.ckpt", "--row", "569"), "--row 569 is not there: the data has rows 0 to 568"),
+        (("--ckpt_path", "model.ckpt", "--row", "569"), "--row 569 does not exist: the data has rows 0 to 568"),
         (("--ckpt_path", "model.ckpt", "--row", "-1"), "--row"),
         (("--ckpt_path", "model.ckpt", "--row", "x"), "'x' is not a list of rows"),
         (("--layer", "3"), "--layer 3 does not exist: the network has layers 1 to 2"),

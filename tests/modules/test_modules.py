@@ -118,7 +118,7 @@ def test_a_last_layer_of_another_kind_gives_the_probability(last: nn.Module) -> 
 
 @pytest.mark.parametrize("option", [{"reduction": "sum"}, {"loss": "mse"}, {"return_output": True}])
 def test_options_of_a_loss_need_a_target(option: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="options of a loss: give a target"):
+    with pytest.raises(ValueError, match="are used only with a target: give a target"):
         torchnn.MLP([3, 1])(torch.randn(2, 3), **option)
 
 

@@ -98,7 +98,7 @@ def test_predictions_take_a_table_in_any_form(model: BinaryClassifier, tmp_path:
         np.testing.assert_array_equal(probability.sum(axis=1), 1)
     labels = np.where(expected >= model.threshold, "yes", "no")
     np.testing.assert_array_equal(model.predict(frame), labels)
-    with pytest.raises(ValueError, match="the table does not have column 'hours' that the model was trained on"):
+    with pytest.raises(ValueError, match="the table does not have the column 'hours' that the model was trained on"):
         model.predict_proba(frame.drop(columns="hours"))
 
 

@@ -117,7 +117,7 @@ def test_resuming_reads_nothing_before_the_buffer_of_the_next_row(
 def test_a_state_with_another_order_is_refused(tmp_path: Path, other: dict[str, Any]) -> None:
     stream = numbered(tmp_path, [64])
     state = loaders(stream, **{"num_ranks": 1, **other})[0].state_dict()
-    with pytest.raises(ValueError, match="it was written inside an epoch"):
+    with pytest.raises(ValueError, match="it was written within an epoch"):
         loaders(stream, 1)[0].load_state_dict(state)
 
 

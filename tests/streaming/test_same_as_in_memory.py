@@ -229,7 +229,7 @@ def test_auto_streams_a_large_table_and_suggests_parquet_for_a_large_text(
     csv.write_text("x,y\n" + "1.5,0\n2.5,1\n" * 20)
     module(str(csv), stream="auto")
     assert (
-        "is read into memory at once; Parquet files of this size would be streamed: convert it with python -c"
+        "is read into memory as a whole; a Parquet file of this size would be streamed: convert it with python -c"
         in capsys.readouterr().err
     )
 

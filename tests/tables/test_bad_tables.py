@@ -141,7 +141,7 @@ def test_text_with_the_suffix_of_another_format_is_refused(suffix: str, sentence
             lambda row: row % 3,
             "{}, target 'y' has 3 classes ('0', '1', '2'): use a column with two classes, or with numbers",
         ),
-        (lambda row: ("No", "Yes", "yes ")[row % 3], "3 classes ('No', 'Yes', 'yes'): write each class in one way."),
+        (lambda row: ("No", "Yes", "yes ")[row % 3], "'Yes', 'yes'): write each class in the same way in all rows."),
         (
             lambda row: ("Yes", "yes ")[row % 2],
             "has the classes 'Yes', 'yes', which differ only in case: write them in",
@@ -198,7 +198,10 @@ def test_a_bad_target_is_refused(target: Any, sentence: str, tmp_path: Path) -> 
             lambda row: "1e200" if row == 9 else row * 1.5,
             "column 'c': 1e+200 is not a finite number below 1e+100: fix it or leave it empty, or ",
         ),
-        (lambda row: f"2020-01-{row % 28 + 1:02}{'Z' * (row == 9)}", "is not a time like the other values: fix it"),
+        (
+            lambda row: f"2020-01-{row % 28 + 1:02}{'Z' * (row == 9)}",
+            "is not a time in the format of the other values: fix it",
+        ),
         (
             lambda row: f"2020-01-{row % 28 + 1:02}" if row != 9 else "soon",
             "row 9 (line 11), column 'c': 'soon' is not a time",
@@ -278,7 +281,7 @@ def test_wide_tables_can_be_allowed(tmp_path: Path) -> None:
         ({"types": {"x": "boolean"}}, "{}, row 0 (line 2), column 'x': '0.5' is neither true nor false: fix it"),
         (
             {"types": {"c": "time"}},
-            "{}, row 0 (line 2), column 'c': 'red' is not a time like the other values: write all times as",
+            "{}, row 0 (line 2), column 'c': 'red' is not a time in the format of the other values: write all times as",
         ),
         (
             {"types": {"x": "time"}},

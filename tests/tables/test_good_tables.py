@@ -304,8 +304,8 @@ def test_a_trained_schema_reads_new_rows_and_refuses_others(tmp_path: Path) -> N
     assert table.features.nan_to_num(-1).tolist() == [[1, 3], [2, 0], [3, -1]]
     assert count_unseen_categories(table, trained) == {"c": 1}
     for wrong, sentence in [
-        ({"x": [1.0]}, "the table does not have column 'c' that the model was trained on: did you mean"),
-        ({"C": ["a"], "z": [1]}, "the table does not have columns 'x', 'c' that the model was trained on"),
+        ({"x": [1.0]}, "the table does not have the column 'c' that the model was trained on: did you mean"),
+        ({"C": ["a"], "z": [1]}, "the table does not have the columns 'x', 'c' that the model was trained on"),
         ({"x": ["a"], "c": ["red"]}, "row 0 (counted from 0), column 'x': 'a' is not a number: fix it."),
         (
             {"x": DAYS[:1], "c": ["red"]},

@@ -94,7 +94,7 @@ def test_separate_files_are_the_parts(given: tuple[str, ...], tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"split": "time"}, "split is time: set split_column to the column with the time of each row."),
+        ({"split": "time"}, "split is time, but split_column is missing: set it to the column with the time of each"),
         ({"split_column": "x"}, "split_column is 'x', but split is random: set split to time or group."),
         (
             {"split": "time", "split_column": "when", "folds": 3},

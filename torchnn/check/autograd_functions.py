@@ -96,7 +96,7 @@ def gradients_with_inputs(
 
 
 def shape_and_dtype(node: Any, number: int) -> tuple[torch.Size, torch.dtype]:
-    """Of the tensor that a node of the graph made, or of the leaf that it accumulates into."""
+    """Shape and dtype of the tensor that a node of the graph made, or of the leaf that it accumulates into."""
     if hasattr(node, "variable"):
         return node.variable.shape, node.variable.dtype
     metadata = metadata_of(node)[number]

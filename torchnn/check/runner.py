@@ -106,7 +106,7 @@ def chosen_properties(only: Iterable[str] | None, skip: Iterable[str] | None, qu
     """The properties to check, in the order of the registry."""
     only, skip = (None if names is None else list(names) for names in (only, skip))
     if only == []:
-        raise WrongUseError("only is empty, so nothing would be checked: leave it out, or name a property.")
+        raise WrongUseError("the argument only is empty, so nothing would be checked: leave it out or name a property.")
     for argument, names in (("only", only), ("skip", skip)):
         for name in names or ():
             if name not in PROPERTIES:

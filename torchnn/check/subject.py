@@ -137,13 +137,13 @@ def check_cases(cases: list[Inputs], dtype: torch.dtype, device: str) -> None:
         floating = [t for t in case if is_floating(t)]
         if not any(t.dtype in (dtype, dtype.to_complex()) for t in floating):
             raise WrongUseError(
-                f"make_inputs was called with {dtype} and returned {describe(case)}: pass its dtype argument on to "
-                "the tensors."
+                f"make_inputs was called with {dtype} but returned {describe(case)}: create the tensors with "
+                "its dtype argument."
             )
         if any(t.device.type != torch.device(device).type for t in floating):
             raise WrongUseError(
-                f"make_inputs was called with device {device} and returned a tensor on {floating[0].device}: pass its "
-                "device argument on to the tensors."
+                f"make_inputs was called with device {device} but returned a tensor on {floating[0].device}: create "
+                "the tensors with its device argument."
             )
         if any(isinstance(t, Tensor) for value in case if not isinstance(value, Tensor) for t in tree_leaves(value)):
             raise WrongUseError(

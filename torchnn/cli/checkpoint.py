@@ -109,7 +109,7 @@ class CheckpointCLI(LightningCLI):
         return dict(yaml.safe_load(text)[self.config.subcommand])
 
     def _check_same_table(self) -> None:
-        """Refuse a table that changed since the training, and a test on all rows of the table of the training."""
+        """Refuse a table that has changed since the training, and a test on all rows of the training table."""
         assert self.checkpoint is not None
         trained = self.checkpoint.get("datamodule_hyper_parameters", {}).get("fingerprint")
         given = self.datamodule.hparams.get("fingerprint")

@@ -20,10 +20,11 @@ def refuse_empty_runs(config: Any, subcommand: str) -> None:
     """Fail if a stage that the command needs would see no batch, or if it would test on training rows."""
     if config.trainer.barebones:
         fail("--trainer.barebones turns off the metrics that torchnn reports: leave it out.")
-    if config.trainer.max_epochs == 0 or config.trainer.max_steps == 0:
-        fail("--trainer.max_epochs and --trainer.max_steps 0 would train nothing: give 1 or more.")
+    for limit in ("max_epochs", "max_steps"):
+        if config.trainer[limit] == 0:
+            fail(f"--trainer.{limit} 0 would train nothing: give 1 or more.")
     if subcommand == "fit" and config.data.part == "all":
-        fail("--data.part all would test on training rows: use it with torchnn test or predict.")
+        fail("--data.part all would make fit test on training rows: use it only with torchnn test or predict.")
     for stage in STAGES[subcommand]:
         if config.trainer[f"limit_{stage}_batches"] == 0:
             fail(f"--trainer.limit_{stage}_batches 0 leaves nothing to {subcommand}: give 1 or more.")
@@ -59,7 +60,10 @@ def set_mode(config: Any, group: str, given: Iterable[str]) -> None:
     if monitor not in MONITORED:
         fail(f"--{group}.monitor is {monitor!r}: choose one of {', '.join(MONITORED)}.")
     if config.trainer.limit_val_batches == 0 and monitor != "train_loss":
-        fail(f"--trainer.limit_val_batches 0 leaves no {monitor}: set --{group}.monitor train_loss too.")
+        fail(
+            f"--trainer.limit_val_batches 0 skips the validation, which computes {monitor}: also set "
+            f"--{group}.monitor train_loss."
+        )
     better = "max" if monitor.removeprefix("val_") in BETTER_WHEN_HIGH else "min"
     if f"{group}.mode" in given and config[group].mode != better:
         fail(f"--{group}.mode {config[group].mode} would keep the worst {monitor}: leave it out.")
@@ -72,8 +76,8 @@ def folds_of(config: Any, subcommand: str, given: Collection[str]) -> int:
         return 0
     if config.get("ckpt_path") and "data.folds" in given and "data.fold" not in given:
         fail(
-            f"--ckpt_path resumes the run of one fold: also give its --data.fold {config.data.fold}. Then run each "
-            "remaining fold with its --data.fold, without --ckpt_path."
+            f"--ckpt_path resumes the run of one fold: also give --data.fold {config.data.fold}, the fold of this "
+            "checkpoint. Then run each remaining fold with its own --data.fold and without --ckpt_path."
         )
     if config.data.fold is not None:
         return 0

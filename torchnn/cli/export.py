@@ -43,7 +43,7 @@ def main(args: Sequence[str]) -> None:
     except ValueError as error:  # CheckpointError, ExportError, TableError, and options that do not fit a table
         fail(f"export: {error}")
     except OSError as error:
-        fail(f"export: {given.output}: {error.strerror}: give a file that is writable.")
+        fail(f"export: {given.output} cannot be written ({error.strerror}): give another file.")
     print(f"{given.output} gives the outputs of {path}: they differ by at most {difference:.1e} on {len(rows):,} rows")
     sys.exit(0)
 
@@ -58,7 +58,9 @@ def real_rows(model: BinaryClassifier, options: dict[str, Any], path: str | None
     if path is not None:
         options = {**options, "path": path, "part": "all"}
     elif "path" not in options:
-        raise TableError("the model was trained on a table in memory: give --data.path, a table for the comparison.")
+        raise TableError(
+            "the model was trained on a table in memory: give --data.path, a table to check the exported model with."
+        )
     data = TabularDataModule(**options, schema=model.options.schema)
     batches = islice(iter(data.predict_dataloader()), -(-MOST_ROWS // EVALUATION_BATCH_SIZE))
     return torch.cat([batch.features for batch in batches])[:MOST_ROWS]

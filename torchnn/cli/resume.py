@@ -2,7 +2,7 @@
 
 A resumed run uses the settings in its checkpoint. Only the flags in MAY_DIFFER may be given with another value, and
 those in OF_EACH_CALL are not kept. Code and places to write to (CODE_OR_PLACE, and every value that is not plain) are
-never taken from a file: such a flag has to be given again.
+never taken from a checkpoint: such a flag has to be given again.
 """
 
 import re
@@ -146,7 +146,7 @@ def resumed_settings(
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"checkpoint {path} does not say how its run was set up: use another one.") from error
     if unsafe:
-        raise CheckpointError(f"checkpoint {path} names code or a place in {unsafe[0]}: do not trust it.")
+        raise CheckpointError(f"checkpoint {path} names code or a place to write to in {unsafe[0]}: do not trust it.")
     for flag in sorted(filter(is_kept, given.keys() - MAY_DIFFER)):
         if flag in values and used[flag] != values[flag]:
             raise contradiction(flag, used[flag], path, values[flag])
@@ -155,13 +155,13 @@ def resumed_settings(
     for flag, text in code.items():
         if flag not in given and text != str(used.get(flag)):
             raise CheckpointError(
-                f"the run of {path} had --{flag} {text}, which is never taken from a file: give it again."
+                f"the run of {path} used --{flag} {text}, which is never taken from a checkpoint: give it again."
             )
     for flag, reached in (("trainer.max_epochs", epochs), ("trainer.max_steps", checkpoint["global_step"])):
         limit = given.get(flag)
         if limit is not None and limit != -1 and limit < reached:
             raise CheckpointError(
-                f"--{flag} {limit} is less than the {reached} that the checkpoint {path} has seen: give more."
+                f"--{flag} {limit} is less than the {reached} that checkpoint {path} has reached: give a larger number."
             )
     return {flag: value for flag, value in values.items() if flag in used and flag not in given}
 

@@ -1,4 +1,4 @@
-"""Importing torchmetrics without transformers, which it imports wherever it is installed and torchnn does not use."""
+"""Import torchmetrics without transformers, which torchmetrics imports if it is installed and torchnn does not need."""
 
 import importlib
 import importlib.util
@@ -26,7 +26,7 @@ class Deferred:
 
 @contextmanager
 def without_transformers() -> Iterator[None]:
-    """Give what is imported in the body names of transformers that are resolved when they are used.
+    """Let the imports of the body see a stand-in for transformers, which imports it only when a name is used.
 
     torchmetrics decides from the metadata of transformers what it can offer, so all its metrics keep working.
     """

@@ -225,7 +225,7 @@ class TorchnnCLI(CheckpointCLI):
         data = self.datamodule
         if data.roles.target and not data.evaluates_all and "data.part" not in self.given:
             held_out, rows = data.source.num_rows["test"], data.source.num_rows["all"]
-            note(f"predict takes the {held_out:,} held-out rows of {rows:,}: --data.part all takes all of them.")
+            note(f"predict uses only the {held_out:,} held-out rows of {rows:,}: set --data.part all to use all rows.")
         self.trainer.callbacks.append(self.prediction_file)  # type: ignore[attr-defined]
         self.trainer.predict(**kwargs, ckpt_path=ckpt_path, weights_only=True, return_predictions=False)
         if self.trainer.is_global_zero:
@@ -270,7 +270,7 @@ def main(words: Sequence[str]) -> None:
     """Run fit, validate, test or predict.
 
     Args:
-        words: the words after `torchnn`, of which the first is the name of the command.
+        words: the words after `torchnn`, starting with the name of the command.
 
     Raises:
         SystemExit: with status 2 after wrong input, 130 after an interruption.

@@ -128,8 +128,8 @@ class EpochLoader(ABC):
         for name, own in self.order().items():
             if state.get(name) != own:
                 raise ValueError(
-                    f"it was written inside an epoch with {name} {state.get(name)}, but this run has {name} {own}: "
-                    "use the same value, or a checkpoint from the end of an epoch."
+                    f"it was written within an epoch of a run with {name} {state.get(name)}, but this run has {name} "
+                    f"{own}: use the same value, or a checkpoint from the end of an epoch."
                 )
         self.epoch = state["epoch"]
         self.steps_served = self.steps_to_skip = -(-state["rows"] // self.rows_per_step)

@@ -56,8 +56,8 @@ class TabularDataModule(pl.LightningDataModule):
         decimal: decimal mark of a text file, a point or a comma.
         encoding: encoding of a text file.
         time_format: format of dates in a text file, such as %d/%m/%Y; null for ISO 8601.
-        max_categories: most values that a category may have.
-        max_columns: most columns that a file may have.
+        max_categories: largest number of values that a category may have.
+        max_columns: largest number of columns that a file may have.
         split: random keeps the class proportions; time tests on the latest rows; group keeps the rows of a group
             together.
         split_column: column with the time or the group of each row; it is not learned from unless it is in keep.
@@ -70,12 +70,12 @@ class TabularDataModule(pl.LightningDataModule):
         part: rows for test and predict, held_out or all.
         batch_size: rows in a training batch, of all processes together; auto for the power of two nearest to a
             hundredth of the training rows, from 32 to 1024.
-        stream: true reads Parquet piece by piece and false reads it at once; auto streams if the numbers would take
+        stream: true reads Parquet piece by piece and false reads it as a whole; auto streams if the numbers would take
             more than 512 MiB.
-        shuffle_rows: rows of the buffer that shuffles a stream; null for as many as 128 MiB hold, at most 1,048,576.
+        shuffle_rows: rows of the buffer that shuffles a stream; null for what fits into 128 MiB, at most 1,048,576.
         seed: seed of the split and of the order of the batches; it does not affect the initial weights.
         dataset: name of an embedded data set; breast_cancer comes with scikit-learn (569 rows, 30 columns).
-        schema: what a trained model knows of its columns; a checkpoint sets it.
+        schema: what a trained model knows about its columns; a checkpoint sets it.
 
     Raises:
         ValueError: an argument is out of range, or the split leaves a part without rows of both classes.

@@ -49,13 +49,15 @@ def _check_split_options(options: Mapping[str, Any]) -> None:
     if fold is not None and not 0 <= fold < folds:
         raise ValueError(f"fold is {fold}: folds are counted from 0, so it must be less than folds, which is {folds}.")
     if split != "random" and not column:
-        raise ValueError(f"split is {split}: set split_column to the column with the {split} of each row.")
+        raise ValueError(
+            f"split is {split}, but split_column is missing: set it to the column with the {split} of each row."
+        )
     if split == "random" and column:
         raise ValueError(f"split_column is {column!r}, but split is random: set split to time or group.")
     if split == "time" and folds:
         raise ValueError(
             "folds cannot be used with split time, because later rows would train a model that is tested on earlier "
-            "ones: leave one of them out."
+            "ones: leave out one of the two options."
         )
     separate = [name for name in ("val_path", "test_path") if options[name] is not None]
     if separate and (folds or split != "random"):

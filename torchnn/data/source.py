@@ -60,7 +60,7 @@ class DataSource(Protocol):
     """The rows of a data module.
 
     Attributes:
-        schema: what a model has to know of the columns.
+        schema: what a model has to know about the columns.
         num_rows: rows of "train", "val", "test" and "all".
         id_name: name of the ids in predictions.
     """
@@ -114,7 +114,7 @@ class StreamSource:
 
     Args:
         stream: the table.
-        shuffle_rows: rows of the shuffle buffer; None for as many as 128 MiB hold, at most 1,048,576.
+        shuffle_rows: rows of the shuffle buffer; None for what fits into 128 MiB, at most 1,048,576.
     """
 
     def __init__(self, stream: Stream, shuffle_rows: int | None = None) -> None:
@@ -175,7 +175,7 @@ def files_to_stream(paths: Sequence[Path], options: Any) -> ParquetFiles | None:
     if stream is True:
         raise TableError(f"{path} is not a Parquet file, and only Parquet can be streamed: {convert}")
     if sum(file_state(path)[1] for path in paths) > MOST_BYTES_OF_TEXT:
-        note(f"{path} is read into memory at once; Parquet files of this size would be streamed: {convert}")
+        note(f"{path} is read into memory as a whole; a Parquet file of this size would be streamed: {convert}")
     return None
 
 
@@ -195,7 +195,7 @@ def stream_source_for_training(
         splitting: how its rows are split.
         part_of_file: "train", "val" or "test" for each file.
         note: called with a sentence for each column that is dropped, and for row groups that cannot be mixed.
-        shuffle_rows: rows of the shuffle buffer; None for as many as 128 MiB hold.
+        shuffle_rows: rows of the shuffle buffer; None for what fits into 128 MiB.
 
     Raises:
         TableError: something is wrong with the table.

@@ -24,7 +24,7 @@ ROWS_IN_ORDER = 65_536  # read ahead if nothing is shuffled
 
 
 def default_buffer_rows(schema: Schema) -> int:
-    """Rows of a shuffle buffer: as many as 128 MiB hold, at most 1,048,576.
+    """Number of rows of a shuffle buffer: what fits into 128 MiB, at most 1,048,576.
 
     >>> from torchnn.tables.schema import Column
     >>> default_buffer_rows(Schema(columns=tuple(Column(name=f"x{i}", kind="number") for i in range(1000))))

@@ -111,7 +111,7 @@ def by_rows(
 
 
 class LastPlan(NamedTuple):
-    """The plan of a call, and a function that tells whether other tensors are like those of the call."""
+    """The plan of a call, and a function that returns whether other tensors have the same properties."""
 
     plan: Plan
     are_alike: Callable[..., bool]
@@ -128,7 +128,7 @@ def tensors_of(loss: str | None, input: Tensor, target: Tensor | None, *paramete
 
 
 def last_plan(options: tuple[Any, ...], tensors: Sequence[Any]) -> Plan | None:
-    """Return the plan of the last call with the same options, if its tensors were like these.
+    """Return the plan of the last call with the same options, if its tensors had the same properties as these.
 
     torch's guard compares them in a tenth of the time that Python would need.
     """

@@ -161,8 +161,8 @@ def _network(
         activations = [activations] * len(weights)
     if not len(weights) == len(biases) == len(activations):
         raise ValueError(
-            f"one bias and one activation per layer: got {len(weights)} weights, {len(biases)} biases and "
-            f"{len(activations)} activations."
+            f"there are {len(weights)} weights, {len(biases)} biases and {len(activations)} activations: give one of "
+            "each per layer."
         )
     for name in activations:
         check_activation(name)

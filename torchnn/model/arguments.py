@@ -43,5 +43,5 @@ def check_loss(loss: str, last_activation: str, pos_weight: float | Literal["aut
     check_loss_name(loss, None if pos_weight == 1 else 1.0 if pos_weight == "auto" else pos_weight)
     if calibrate and last_activation != "sigmoid":
         raise ValueError(
-            f"calibrate needs logits, and a {last_activation} output has none: set output_activation to sigmoid."
+            f"calibrate needs logits, which a {last_activation} output does not have: set output_activation to sigmoid."
         )

@@ -1,4 +1,4 @@
-"""Parameters, gradients and optimiser state shared out over processes: FSDP2 by a name, `--trainer.strategy fsdp2`."""
+"""FSDP2, which splits parameters, gradients and optimiser state over processes, as `--trainer.strategy fsdp2`."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -131,7 +131,7 @@ class DenseSigmoid(DenseActivation):
 
 
 class JoinedDense(Dense):
-    """A `Dense` that also computes the activation behind it, in one node of the graph; `torchnn.convert` makes it."""
+    """A `Dense` that also computes the activation after it, in one node of the graph; `torchnn.convert` makes it."""
 
     joined_activation: str
 

@@ -98,7 +98,7 @@ class MLP(nn.Module):
             has_loss_options = return_output or reduction != "mean" or loss != "binary_cross_entropy"
             if has_loss_options or weight is not None or pos_weight is not None:
                 raise ValueError(
-                    "weight, pos_weight, reduction, loss and return_output are options of a loss: give a target."
+                    "weight, pos_weight, reduction, loss and return_output are used only with a target: give a target."
                 )
         layers: Any = children_of(children_of(self)["layers"]).values()  # type: ignore[arg-type]  # `self.layers` is slower
         if not has_global_hooks() and all(map(is_unchanged_layer, layers)):

@@ -201,8 +201,8 @@ class BinaryCrossEntropyWithLogitsFunction(Function):
     Forward:   𝓛 = w [ p·y·softplus(−z) + (1 − y)·softplus(z) ], reduced
     Backward:  δ = w [ −p·y·σ(−z) + (1 − y)·σ(z) ] and ∂𝓛/∂y = w [ p·softplus(−z) − softplus(z) ], times ∂J/∂𝓛
     Saved:     z, y, w, p
-    Shapes:    z and y have the same; w and p broadcast to it; J is () or, for "none", has it too. J has the dtype
-               of y, as in torch
+    Shapes:    z and y the same; w and p broadcast to them; J () or, for "none", the shape of z. J has the dtype of y,
+               as in torch
     Raises:    nothing, because `functional` checks the arguments
     Reference: derivation, section 5; its canonical link is in derivation, section 8
     """
@@ -233,7 +233,7 @@ class BinaryCrossEntropyFunction(Function):
     Forward:   𝓛 = −w [ p·y·log a + (1 − y)·log(1 − a) ], logarithms ≥ −100, reduced
     Backward:  ∂𝓛/∂a = w (a(1 − y) − p·y(1 − a)) / max(a(1 − a), 1e−12) and ∂𝓛/∂y = w [ log(1 − a) − p·log a ]
     Saved:     a, y, w, p
-    Shapes:    a and y have the same; w and p broadcast to it; J is () or, for "none", has it too. J has the dtype of a
+    Shapes:    a and y the same; w and p broadcast to them; J () or, for "none", the shape of a. J has the dtype of a
     Raises:    RuntimeError if a or y is outside [0, 1]
     Reference: derivation, section 4, step 1; derivation, section 5
     """
@@ -262,8 +262,8 @@ class MSELossFunction(Function):
     Forward:   𝓛 = w (a − y)², reduced (1986 uses ½ Σ (a − y)²: half of "sum")
     Backward:  ∂𝓛/∂a = 2w(a − y), ∂𝓛/∂y = −2w(a − y)
     Saved:     a, y, w
-    Shapes:    a and y have the same; w broadcasts to it; J is () or, for "none", has it too. J has the promoted
-               dtype of a and y
+    Shapes:    a and y the same; w broadcasts to them; J () or, for "none", the shape of a. J has the promoted dtype
+               of a and y
     Raises:    nothing, because `functional` checks the arguments
     Reference: derivation, section 5
     """

@@ -75,7 +75,7 @@ def set_not_restarting(trainer: pl.Trainer) -> None:
 
 
 def begin_epoch_afresh(trainer: pl.Trainer) -> None:
-    """Make all loops of a resumed run begin an epoch.
+    """Make all loops of a resumed run begin a new epoch.
 
     With `max_steps`, Lightning assumes that every resumed run starts inside an epoch, and would train an empty one.
     """

@@ -67,13 +67,13 @@ class StopOnNaN(Callback):
 
 
 def likely_cause(trainer: pl.Trainer) -> str:
-    """The likely reason of a loss that is not finite: the data, if they can be checked, else the learning rate."""
+    """The likely reason for a loss that is not finite: the data, if they can be checked, else the learning rate."""
     training_features = getattr(getattr(trainer, "datamodule", None), "training_features", None)
     may_be_missing = getattr(trainer.lightning_module, "schema", None) is not None
     if training_features is not None and not may_be_missing and not all(map(all_finite, training_features())):
         return "the features hold values that are NaN or infinite"
     if any(p.dtype == torch.float16 for p in trainer.lightning_module.parameters()):
-        return "float16 ends at 65504, use --trainer.precision 16-mixed or bf16-mixed"
+        return "float16 cannot hold numbers above 65504, so use --trainer.precision 16-mixed or bf16-mixed"
     rate = trainer.optimizers[0].param_groups[0]["lr"]
     return f"the learning rate {rate:g} is probably too high: lower it (--model.lr)"
 

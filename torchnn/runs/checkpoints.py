@@ -94,7 +94,8 @@ def table_options(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
         parser.parse_object({name: value for name, value in options.items() if name != "fingerprint"}, defaults=False)
     except (ArgumentError, AttributeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"checkpoint {path} does not describe the table of its training: {reason}") from error
+        message = f"checkpoint {path} does not describe the table that it was trained on: {reason}"
+        raise CheckpointError(message) from error
     return dict(options)
 
 
@@ -106,7 +107,7 @@ def check_training_state(checkpoint: dict[str, Any], path: Path) -> None:
     for name, length in (("optimizer_states", 1), ("lr_schedulers", schedules)):
         states = checkpoint[name]
         if not (isinstance(states, list) and len(states) == length and all(isinstance(s, dict) for s in states)):
-            raise CheckpointError(f"checkpoint {path} cannot be continued: it needs {length} states in {name}.")
+            raise CheckpointError(f"checkpoint {path} cannot be continued: its {name} are damaged.")
     callbacks = checkpoint["callbacks"]
     if not (isinstance(callbacks, dict) and all(isinstance(state, dict) for state in callbacks.values())):
-        raise CheckpointError(f"checkpoint {path} cannot be continued: its callbacks have no states.")
+        raise CheckpointError(f"checkpoint {path} cannot be continued: the states of its callbacks are damaged.")

@@ -52,7 +52,7 @@ def example_rows(
     table = module.table
     for row in rows:
         if not 0 <= row < len(table):
-            raise CheckpointError(f"--row {row} is not there: the data has rows 0 to {len(table) - 1}.")
+            raise CheckpointError(f"--row {row} does not exist: the data has rows 0 to {len(table) - 1}.")
     chosen = torch.tensor(list(rows))
     preprocess = model.preprocess.double()
     with torch.no_grad():

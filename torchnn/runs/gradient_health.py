@@ -41,7 +41,7 @@ class GradientHealth(Callback):
 
     def __init__(self, every_n_steps: int = 50) -> None:
         if every_n_steps < 1:
-            raise ValueError(f"every_n_steps is {every_n_steps}: measure every 1 step or more.")
+            raise ValueError(f"every_n_steps is {every_n_steps}: give 1 or more.")
         self.every_n_steps = every_n_steps
         self.history: dict[str, list[tuple[int, float]]] = {}
         self._given: tuple[Tensor, Tensor | None] | None = None

@@ -63,8 +63,8 @@ class PredictionFile(Callback):
         missing = trainer.strategy.broadcast(sum(not path.exists() for path in self._all_spilled(trainer)))
         if missing:
             raise PredictionError(
-                f"--output {self.path}: {missing} of {trainer.world_size} processes write into a folder of this name "
-                "that the first process does not see: give a folder that all hosts share."
+                f"--output {self.path}: the first process does not see the files of {missing} of the "
+                f"{trainer.world_size} processes: give a folder that all hosts share."
             )
 
     def on_predict_batch_end(
@@ -96,7 +96,7 @@ class PredictionFile(Callback):
         if seen != predicted:
             raise PredictionError(
                 f"--output {self.path}: {predicted:,} rows were predicted, but the first process finds {seen:,} of "
-                "them next to it: give a folder that all hosts share."
+                "them in its folder: give a folder that all hosts share."
             )
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -111,7 +111,7 @@ class PredictionFile(Callback):
 
 
 class Spill:
-    """A temporary file of tables, in larger parts than they are added; it is empty if there is no row."""
+    """A temporary file of tables, which are collected and written in larger parts; it is empty if there is no row."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -202,7 +202,7 @@ def as_arrow(outputs: Any, classes: Sequence[str], ids: Any, id_name: str) -> pa
 
 
 def write_table(tables: Iterator[pa.Table], path: Path) -> None:
-    """Write tables as one file, without the first column, by which their rows are ordered; nothing if there is none."""
+    """Write tables to one file, without their first column, which only orders the rows. No tables, no file."""
     kept = (table.drop_columns([table.column_names[0]]) for table in tables)
     first = next(kept, None)
     if first is None:

@@ -22,7 +22,7 @@ from torchnn.runs.callbacks import new_figure, run_folder, save_figure
 from torchnn.runs.importance import Importance, permutation_importance
 from torchnn.tables.target import check_both_classes
 
-IMPORTANCE_ROWS = 10_000  # at most so many held-out rows are used to measure importance
+IMPORTANCE_ROWS = 10_000  # the largest number of held-out rows with which importance is measured
 SHOWN = 20  # columns in the picture of importance
 POINTS_OF_A_CURVE = 10_000  # more than a picture shows; matplotlib needs much memory for millions
 BINS = 10  # of the reliability diagram, with equal numbers of rows

@@ -52,8 +52,8 @@ class TrainingState(callbacks.Callback):
         own, first = trainer.ckpt_path, trainer.strategy.broadcast(trainer.ckpt_path)
         if own != first:
             raise CheckpointError(
-                f"this process starts from {own}, but rank 0 from {first}: give the path with --ckpt_path, and a "
-                "--trainer.default_root_dir that all hosts share and no other job writes to."
+                f"this process resumes from {own}, but rank 0 resumes from {first}: give the path with --ckpt_path. "
+                "Set --trainer.default_root_dir to a folder that all hosts share and no other job writes to."
             )
 
     def on_save_checkpoint(

@@ -49,7 +49,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with replacing(Path(path)) as file:
                 file.write(content.getbuffer())
         except OSError as error:
-            kept = "the one before it is kept" if Path(path).exists() else "nothing was written"
+            kept = "but the previous one is kept" if Path(path).exists() else "and there is no earlier one"
             raise CheckpointWriteError(
                 f"checkpoint {path} could not be written ({error.strerror}), {kept}: free some space or give another "
                 "--trainer.default_root_dir."
@@ -157,7 +157,7 @@ class LastCheckpoint(ModelCheckpoint):
             self._write_inside_epoch(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the epoch before: this is the first hook where its metrics and schedules are complete."""
+        """Save the previous epoch: this is the first hook where its metrics and schedules are complete."""
         rested = self._agree(trainer, time.monotonic() - self._written_at >= self._rest)
         if rested or self._is_wanted_step(trainer):
             self._write(trainer)

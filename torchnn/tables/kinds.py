@@ -99,14 +99,14 @@ def _kind_of_words(raw: RawTable, name: str, missing: tuple[str, ...]) -> str:
         if wrong is None:
             return "time"
         raise TableError(
-            f"{raw.where(row_of(words, wrong))}, column {quote(name)}: {quote(wrong)} is not a time like the other "
-            f"values: fix it, {_other_meanings(name, wrong)}."
+            f"{raw.where(row_of(words, wrong))}, column {quote(name)}: {quote(wrong)} is not a time in the format of "
+            f"the other values: fix it, {_other_meanings(name, wrong)}."
         )
     return "category"
 
 
 def _are_mostly(fitting: pa.Array) -> bool:
-    """Whether all distinct values have a form, or so many of them that the others must be mistakes."""
+    """Whether all distinct values have a form, or so many of them do that the others must be mistakes."""
     share = pc.mean(pc.cast(fitting, pa.float64())).as_py()
     return bool(share == 1 or (share >= MOST_SHARE and len(fitting) > FEWEST_DISTINCT))
 
@@ -281,9 +281,9 @@ def _times(raw: RawTable, name: str, column: Any, missing: tuple[str, ...]) -> n
         micros, wrong = times_of_words(words)
         if wrong is not None:
             raise TableError(
-                f"{raw.where(row_of(words, wrong))}, column {quote(name)}: {quote(wrong)} is not a time like the "
-                "other values: write all times as 2020-01-31 12:00:00, or set --data.time_format to their format, "
-                "such as %d/%m/%Y."
+                f"{raw.where(row_of(words, wrong))}, column {quote(name)}: {quote(wrong)} is not a time in the "
+                "format of the other values: write all times as 2020-01-31 12:00:00, or set --data.time_format to "
+                "their format, such as %d/%m/%Y."
             )
         return micros
     zone = kind.tz if pa.types.is_timestamp(kind) else None

@@ -137,7 +137,7 @@ class Profile:
 
 
 def fewest_distinct(numbers: np.ndarray) -> float:
-    """The least number of distinct float64 values if the whole numbers that they were rounded from all differ.
+    """The number of distinct values to expect at least after whole numbers that all differ were rounded to float64.
 
     Beyond 2^53, float64 rounds neighbours to the same value: of n random numbers in a range with s float64 values,
     about s (1 − exp(−n/s)) remain distinct.

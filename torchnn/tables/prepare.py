@@ -27,7 +27,7 @@ class Prepared:
 
     Attributes:
         table: its numbers.
-        schema: what a model has to know of its columns.
+        schema: what a model has to know about its columns.
         rows: positions of the "train", "val" and "test" rows.
     """
 
@@ -93,7 +93,7 @@ def encode_table(
 
     Args:
         raw: the rows.
-        schema: what the model knows of its columns.
+        schema: what the model knows about its columns.
         with_target: whether to read the target; else it is NaN.
         id_column: the column with the id of each row; "" for the number of the row.
         weight_column: the column with the weight of each row; "" for equal weights.
@@ -125,8 +125,8 @@ def check_complete(raw: RawTable, schema: Schema) -> None:
     lacking = [column.name for column in schema.columns if column.name not in raw.data.column_names]
     if lacking:
         raise TableError(
-            f"{raw.name} does not have column{'s' * bool(lacking[1:])} {quote_all(lacking)} that the model was trained "
-            f"on: {suggest_column(lacking[0], raw.data.column_names)}"
+            f"{raw.name} does not have the column{'s' * bool(lacking[1:])} {quote_all(lacking)} that the model was "
+            f"trained on: {suggest_column(lacking[0], raw.data.column_names)}"
         )
 
 

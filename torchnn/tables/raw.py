@@ -160,6 +160,6 @@ def concatenate(tables: Sequence[pa.Table], sources: Sequence[Path | str]) -> pa
             if other is not None and f" {name} " in str(error):
                 raise different_types(name, (kinds[0], sources[0]), (kinds[other], sources[other])) from error
         raise TableError(
-            f"{sources[0]} and the files after it have different types of columns ({first_line(error)}): use the same "
+            f"{sources[0]} and the files after it have columns of different types ({first_line(error)}): use the same "
             "types in all files."
         ) from error

@@ -1,4 +1,4 @@
-"""What a trained model knows of its table: the columns, their kinds and their values."""
+"""What a trained model knows about its table: the columns, their kinds and their values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -50,7 +50,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """What a trained model knows of its table.
+    """What a trained model knows about its table.
 
     Attributes:
         columns: the input columns, in order.

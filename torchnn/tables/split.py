@@ -154,7 +154,7 @@ def split_by_time(order: np.ndarray, target: Tensor, val_fraction: float, test_f
 
 
 def _threshold_ranks(num_rows: int, val_fraction: float, test_fraction: float) -> list[int]:
-    """Ranks, among the sorted times, of the first time that validates and of the first time of the test part."""
+    """Ranks, among the sorted times, of the first time of the validation part and of the first of the test part."""
     shares_before = 1 - test_fraction - val_fraction, 1 - test_fraction
     return [min(num_rows - 1, round(num_rows * share)) for share in shares_before]
 
@@ -352,7 +352,7 @@ def count_by_part_and_class(parts: np.ndarray, target: np.ndarray) -> np.ndarray
 def time_thresholds(
     read: Callable[[], Iterator[np.ndarray]], num_rows: int, val_fraction: float, test_fraction: float
 ) -> tuple[float, float]:
-    """The first time that validates and the first time of the test part, the same as in `split_by_time`."""
+    """The first times of the validation part and of the test part, the same as in `split_by_time`."""
     first_val, first_test = order_statistics(read, _threshold_ranks(num_rows, val_fraction, test_fraction))
     return first_val, first_test
 

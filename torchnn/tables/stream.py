@@ -44,7 +44,7 @@ class Stream:
 
     Attributes:
         files: the files.
-        schema: what a model has to know of the columns.
+        schema: what a model has to know about the columns.
         counts: rows of each piece by part, with those of "all" last, (pieces, 4).
         target: reads the target; None leaves it NaN.
         splitter: finds the part of each row; None if there is only "all".
@@ -256,7 +256,7 @@ def stream_for_model(
 
     Args:
         files: the table.
-        schema: what the model knows of its columns.
+        schema: what the model knows about its columns.
         with_target: whether to read the target; else it is NaN.
         id_column: the column with the id of each row; "" for the number of the row.
         weight_column: the column with the weight of each row; "" for equal weights.

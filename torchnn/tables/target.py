@@ -182,8 +182,9 @@ def classes_of(raw: RawTable, name: str, distinct: list[str], positive: str | No
             "with rows of both classes."
         )
     if len(distinct) > 2:
-        alike = len({value.casefold() for value in distinct}) == 2
-        fix = "write each class in one way" if alike else "use a column with two classes, or with numbers from 0 to 1"
+        fix = "use a column with two classes, or with numbers from 0 to 1"
+        if len({value.casefold() for value in distinct}) == 2:
+            fix = "write each class in the same way in all rows"
         raise TableError(
             f"{raw.name}, target {quote(name)} has {len(distinct):,} classes ({quote_all(sorted(distinct))}): {fix}."
         )

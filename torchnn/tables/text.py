@@ -254,7 +254,7 @@ class _Parser:
     options: TextOptions
 
     def parse(self) -> pa.Table:
-        """The table; the target and the ids are parsed again if one of their words would be missing elsewhere."""
+        """The table; target and ids are parsed again if they have a word that means missing in other columns."""
         further = self.options.missing
         table = self._parse_columns((*MISSING, *further)).rename_columns(self.names)
         if self.content.count(b'"') % 2:

@@ -75,7 +75,8 @@ def compare_dtypes(
         ignores_autocast = is_wider and is_identical(a, plain) and not declares_its_dtype(ours)
         if ignores_autocast or (is_narrower and a.dim() == 0):
             findings.fail(
-                f"under autocast output {position} is {dtype_name(a.dtype)} and the reference's {dtype_name(b.dtype)}",
+                f"under autocast, output {position} is {dtype_name(a.dtype)} but the reference's is "
+                f"{dtype_name(b.dtype)}",
                 inputs,
             )
 

@@ -35,7 +35,7 @@ PART_TO_SAVE = 0.9  # of the multiplications that the reference saves for a froz
     needs=("unmutated",),
 )
 def frozen_inputs(subject: Subject, findings: Findings) -> None:
-    """With some inputs frozen, the gradients of the others stay the same and no product is computed for the frozen."""
+    """If some inputs are frozen, the other gradients stay the same, and the frozen ones need no products."""
     for inputs in subject.cases():
         asked = positions_requiring_grad(inputs)
         if len(asked) < 2:

@@ -96,13 +96,13 @@ def compare_with_inputs(node: Any, calls: FunctionCalls, findings: Findings, inp
         if grad.shape != shape:
             is_refused = not can_be_summed(grad.shape, shape)
             findings.fail(
-                f"gradient {position} has shape {tuple(grad.shape)} and should have {tuple(shape)}",
+                f"gradient {position} has shape {tuple(grad.shape)} but should have {tuple(shape)}",
                 inputs,
                 is_fatal=is_refused,
             )
         if grad.dtype != dtype:
             findings.fail(
-                f"gradient {position} has dtype {dtype_name(grad.dtype)} and should have {dtype_name(dtype)}", inputs
+                f"gradient {position} has dtype {dtype_name(grad.dtype)} but should have {dtype_name(dtype)}", inputs
             )
 
 
@@ -171,4 +171,4 @@ def check_next_call(subject: Subject, findings: Findings, inputs: Inputs) -> Non
     names = ["an output"] * len(outputs) + ["a gradient"] * len(grads)
     for name, t, old in zip(names, (*outputs, *grads), before, strict=True):
         if not is_identical(t.detach(), old):
-            findings.fail(f"the next call changes {name} of the call before it", inputs)
+            findings.fail(f"the next call changes {name} of the previous call", inputs)

@@ -120,7 +120,7 @@ def at_intermediate(call: Call, inputs: Inputs, weights: Sequence[Tensor]) -> Te
 
 
 def change_differentiable(outputs: Sequence[Tensor], weights: Sequence[Tensor], change: Call) -> Any:
-    """The outputs that have a graph, changed, and their weights."""
+    """Apply `change` to the outputs that have a graph; return the results and the weights of these outputs."""
     pairs = [(change(t), w) for t, w in zip(outputs, weights, strict=True) if t.requires_grad]
     return zip(*pairs, strict=True)
 

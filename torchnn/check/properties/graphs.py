@@ -99,7 +99,7 @@ def compiled_dynamic(subject: Subject, findings: Findings) -> None:
                 expected = gradients(subject.call, variant, grad_outputs)
                 leaves = new_leaves(variant)
                 if variant is other and is_compiled_again(call, leaves):
-                    findings.fail("another number of rows makes torch compile it again", inputs)
+                    findings.fail("torch compiles it again when the number of rows changes", inputs)
                 outputs = outputs_of(call, leaves)
                 findings.compare("value", outputs, expected_values, variant, when)
                 findings.compare("gradient", gradients_of(outputs, leaves, grad_outputs), expected, variant, when)
@@ -258,6 +258,6 @@ def compare_device(
             findings.fail(f"with inputs on {device}, {what} {position} is on {t.device.type}", inputs)
         elif t.shape != expected.shape:
             findings.fail(
-                f"on {device}, {what} {position} has shape {tuple(t.shape)} and should have {tuple(expected.shape)}",
+                f"on {device}, {what} {position} has shape {tuple(t.shape)} but should have {tuple(expected.shape)}",
                 inputs,
             )

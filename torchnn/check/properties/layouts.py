@@ -16,7 +16,7 @@ from torchnn.check.subject import Subject
     needs=("unmutated",),
 )
 def input_strides(subject: Subject, findings: Findings) -> None:
-    """Inputs in each layout give the same as contiguous copies of them."""
+    """Inputs in each layout give the same results as contiguous copies of them."""
     if not any(map(has_layouts, subject.cases()[0])):
         raise NotApplicable("no input has more than one element")
     for inputs, (name, layout) in product(subject.cases(), LAYOUTS.items()):
@@ -39,7 +39,7 @@ def input_strides(subject: Subject, findings: Findings) -> None:
     needs=("unmutated",),
 )
 def grad_strides(subject: Subject, findings: Findings) -> None:
-    """Incoming gradients in each layout give the same as contiguous copies of them."""
+    """Incoming gradients in each layout give the same results as contiguous copies of them."""
     tried = False
     for inputs, (name, layout) in product(subject.cases(), LAYOUTS.items()):
         usual = subject.grad_outputs(outputs_of(subject.call, inputs))
@@ -59,5 +59,5 @@ def has_layouts(t: object) -> bool:
 
 
 def in_layout(layout: TensorChange) -> TensorChange:
-    """TensorChange the layout of tensors that can have more than one."""
+    """Change the layout of tensors that can have more than one."""
     return lambda t: layout(t) if has_layouts(t) else t

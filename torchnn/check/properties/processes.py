@@ -56,13 +56,13 @@ class ModelAroundCall(nn.Module):
 def two_processes(subject: Subject, findings: Findings) -> None:
     """Each of two gloo processes takes every second row; their mean gradient equals that computed in one process."""
     if "fork" not in multiprocessing.get_all_start_methods() or not distributed.is_gloo_available():
-        raise NotApplicable("it needs a system with fork and a torch with gloo")
+        raise NotApplicable("it needs a system that can fork and a torch built with gloo")
     if torch.device(subject.device).type != "cpu":
         raise NotApplicable("it runs on the CPU only")
     for inputs in subject.cases():
         halves = [with_rows(subject.reference, inputs, lambda t, rank=rank: t[rank::WORLD]) for rank in range(WORLD)]  # type: ignore[misc]
         if any(half is None for half in halves):
-            raise NotApplicable("the reference does not accept every second row")
+            raise NotApplicable("the reference cannot be called with every second row only")
         parts = [half for half in halves if half is not None]
         shared = [i for i in positions_requiring_grad(inputs) if parts[0][i].shape == inputs[i].shape]
         expected = mean([parameter_gradients(ModelAroundCall(subject.call, inputs, shared), part) for part in parts])

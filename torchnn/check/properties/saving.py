@@ -46,7 +46,7 @@ def saved_tensors(subject: Subject, findings: Findings) -> None:
                 findings.fail("a saved tensor is neither an input nor an output", inputs)
         if found:
             bytes_of_inputs = sum(size_in_bytes(t) for t in inputs if isinstance(t, Tensor))
-            findings.note(f"it saves {bytes_saved:,} bytes, and the inputs have {bytes_of_inputs:,}")
+            findings.note(f"it saves {bytes_saved:,} bytes; the inputs take {bytes_of_inputs:,}")
             check_versions(subject, findings, inputs)
             check_leaks(subject, findings, inputs)
     if not found:

@@ -151,7 +151,7 @@ def sample(inputs: Inputs, dims: Sequence[int | None], number: int) -> Inputs:
     refusals=TRANSFORMS,
 )
 def jacobian(subject: Subject, findings: Findings) -> None:
-    """`torch.func.jacrev` and `torch.autograd.grad(is_grads_batched=True)` give the same as one row at a time."""
+    """`torch.func.jacrev` and `torch.autograd.grad(is_grads_batched=True)` give the gradients of one row at a time."""
     for inputs in small_cases(subject):
         call = flat_output(subject.call)
         plain = detached(inputs)

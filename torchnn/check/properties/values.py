@@ -36,7 +36,7 @@ PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
     needs=(),
 )
 def value(subject: Subject, findings: Findings) -> None:
-    """The outputs equal those of the reference, those of whole numbers too."""
+    """All outputs, integers included, equal those of the reference."""
     if not subject.has_reference:
         raise NotApplicable("there is no reference to compare with")
     for inputs in subject.cases():
@@ -45,10 +45,12 @@ def value(subject: Subject, findings: Findings) -> None:
         findings.compare("value", given, expected, inputs)
         for a, b in zip(ours, theirs, strict=False):
             if not is_floating(b) and not torch.equal(a, b):
-                findings.fail("an output of whole numbers is wrong", inputs)
+                findings.fail("an integer output is wrong", inputs)
         for a, b in zip(given, expected, strict=False):
             if a.dtype != b.dtype:
-                findings.fail(f"the output is {dtype_name(a.dtype)} and the reference's {dtype_name(b.dtype)}", inputs)
+                findings.fail(
+                    f"the output is {dtype_name(a.dtype)} but the reference's is {dtype_name(b.dtype)}", inputs
+                )
 
 
 @is_property(
@@ -142,7 +144,7 @@ def check_dtype(
     if [t.dtype for t in outputs] != of_reference and subject.has_reference:
         given = ", ".join(dtype_name(t.dtype) for t in outputs)
         expected = ", ".join(map(dtype_name, of_reference))
-        findings.fail(f"with {what} inputs the output is {given} and the reference's {expected}", inputs)
+        findings.fail(f"with {what} inputs, the output is {given} but the reference's is {expected}", inputs)
         return
     grad_outputs = subject.grad_outputs(outputs)
     wide = to_double(inputs)
