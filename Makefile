@@ -14,7 +14,7 @@ QUICK := not slow and not browser and not net and not gpu
 TORCH ?= 2.14.1
 TORCH_VENV := .venv-torch-$(TORCH)
 CORE_TESTS := $(addprefix tests/,ops functional modules conformance check explain) \
-	$(addprefix tests/test_,convert.py seed_text.py console.py) \
+	$(addprefix tests/test_,convert.py seed_text.py console.py torch_names.py) \
 	$(addprefix --ignore=tests/explain/test_,command.py browser.py)
 
 .PHONY: run test test-all test-torch lint types check docs dist experiments clean

@@ -116,18 +116,6 @@ def test_broken_links_are_found() -> None:
     ]
 
 
-def test_the_code_refers_to_sections_of_the_derivation_that_exist() -> None:
-    sections = {int(number) for number in re.findall(r"(?m)^## (\d+)\. ", (ROOT / "docs/derivation.md").read_text())}
-    assert sections == set(range(1, 9))
-    cited = set()
-    for path in (ROOT / "torchnn").rglob("*.py"):
-        for reference in re.findall(r"derivation(?:\.md)?, sections? ([^;)\n.]*)", path.read_text()):
-            before_steps = re.sub(r"steps? [\d, and to]+", "", reference)
-            cited |= {int(number) for number in re.findall(r"\d+", before_steps)}
-    assert cited
-    assert cited <= sections
-
-
 def test_every_page_is_in_the_navigation_of_the_site() -> None:
     text = re.sub(r"!!python\S*", "", (ROOT / "mkdocs.yml").read_text())
     listed = set(re.findall(r"[\w/.-]+\.md", str(yaml.safe_load(text)["nav"])))

@@ -12,13 +12,14 @@ import torchnn
 import torchnn.ops
 
 PACKAGE = Path(torchnn.__file__).parent
-REFERENCE = re.compile(r"derivation(?:\.md)?, section[s]? (\d+)")
+REFERENCE = re.compile(r"derivation(?:\.md)?, sections? ([^;)\n.]*)")
 SECTIONS = set(re.findall(r"^## (\d+)\. ", (PACKAGE.parent / "docs" / "derivation.md").read_text(), re.MULTILINE))
 LINES = ("Forward", "Backward", "Saved", "Shapes", "Raises", "Reference")
 
 
 def unknown_sections(text: str) -> list[str]:
-    return [number for number in REFERENCE.findall(text) if number not in SECTIONS]
+    sections = [re.sub(r"steps? [\d, and to]+", "", cited) for cited in REFERENCE.findall(text)]
+    return [number for cited in sections for number in re.findall(r"\d+", cited) if number not in SECTIONS]
 
 
 def functions() -> list[type[Function]]:
@@ -32,13 +33,15 @@ def functions() -> list[type[Function]]:
 
 
 def test_every_reference_to_the_derivation_names_a_section_that_exists() -> None:
+    assert sorted(map(int, SECTIONS)) == list(range(1, len(SECTIONS) + 1))
     texts = {path: path.read_text() for path in PACKAGE.rglob("*.py")}
     assert len([path for path, text in texts.items() if REFERENCE.search(text)]) > 5
     assert not {path: wrong for path, text in texts.items() if (wrong := unknown_sections(text))}
 
 
 def test_a_section_that_does_not_exist_is_found() -> None:
-    assert unknown_sections("Reference: derivation, section 4, step 2; derivation, section 99") == ["99"]
+    assert unknown_sections("Reference: derivation, section 4, step 2; derivation, sections 5 and 99") == ["99"]
+    assert unknown_sections("Reference: derivation, sections 3, 77 and 4, steps 20 to 30") == ["77"]
 
 
 @pytest.mark.parametrize("function", functions(), ids=lambda function: function.__name__)

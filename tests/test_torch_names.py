@@ -53,6 +53,10 @@ def private_attributes(tree: ast.AST) -> Iterator[str]:
             text = ast.unparse(node)
             if text.split(".")[0] not in ("self", "cls", "os", "_torch") and not text.startswith("super()"):
                 yield text
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
+            yield from (
+                str(a.value) for a in node.args[1:2] if isinstance(a, ast.Constant) and PRIVATE.match(str(a.value))
+            )
 
 
 def files(*parts: str) -> list[Path]:
@@ -61,7 +65,12 @@ def files(*parts: str) -> list[Path]:
         for part in parts
         for path in ([PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).rglob("*.py"))
     ]
-    return [path for path in found if path.name != "_torch.py" and "ranks" not in path.parts]
+    return [path for path in found if path.name != "_torch.py"]
+
+
+def test_a_private_attribute_is_found_in_any_spelling() -> None:
+    for line in ("node._input_metadata", "getattr(node, '_input_metadata', None)", "hasattr(node, '_input_metadata')"):
+        assert list(private_attributes(ast.parse(line))), line
 
 
 @pytest.mark.parametrize(
@@ -108,6 +117,12 @@ class Doubled(Function):
 
 
 incoming: list[bool] = []
+
+
+@torch.library.custom_op("torchnn_tests::doubled", mutates_args=())
+def doubled(x: Tensor) -> Tensor:
+    """A user's operator."""
+    return 2 * x
 
 
 def remove(name: str, patch: pytest.MonkeyPatch) -> None:
@@ -226,11 +241,12 @@ EXACT: dict[str, Callable[[], Any]] = {
     "_module_hooks": hooks_of_modules,
     "_module_children": children,
     "_module_parameters": parameters,
+    "_qualified_name": lambda: _torch.name_of_custom_op(doubled),
 }
 # The fallbacks of these are cautious: what the library computes stays the same.
 CAUTIOUS = (
     *("_interpreters", "_transform_type", "_num_dispatch_modes", "_tensor_guards", "_linear_pointwise"),
-    *("_has_any_global_hook",),
+    *("_has_any_global_hook", "_used_autocast"),
 )
 LATER = ("_input_metadata",)  # see the tests of the check below
 

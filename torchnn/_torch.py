@@ -6,6 +6,7 @@ caller then takes a slower path to the same result.
 """
 
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -218,6 +219,8 @@ def children_of(module: nn.Module) -> Mapping[str, nn.Module | None]:
 
 _forward_class = "_forward_cls"
 _input_metadata = "_input_metadata"
+_used_autocast = "_fwd_used_autocast"
+_qualified_name = "_qualname"
 
 
 def function_of(node: Any) -> type[Function]:
@@ -234,6 +237,22 @@ def function_of(node: Any) -> type[Function]:
 def output_metadata(node: Any) -> Sequence[Any] | None:
     """Return shape, dtype and device of each output of the operation that made a node; None if torch does not say."""
     return getattr(node, _input_metadata, None)
+
+
+def leaves_autocast(node: Any) -> bool:
+    """Return whether the forward that made a node was declared to leave autocast; the fallback says no."""
+    return getattr(node, _used_autocast, True) is False
+
+
+def name_of_custom_op(op: Any) -> str | None:
+    """Return the name of a `torch.library.custom_op`, such as "mylib::f"; None for anything else.
+
+    The fallback reads the name in the operator's repr.
+    """
+    name: str | None = getattr(op, _qualified_name, None)
+    if name is None and (shown := re.fullmatch(r"<CustomOpDef\((.+)\)>", repr(op))):
+        return shown[1]
+    return name
 
 
 def watch_operations(watch: Callable[[Any], None]) -> AbstractContextManager[Any] | None:

@@ -148,9 +148,9 @@ def one_sentence(message: str, known: list[str]) -> str:
         message: from argparse or jsonargparse.
         known: the flags of the parser, from which a mistyped one is suggested.
     """
-    if unrecognized := re.match(r"unrecognized arguments: (\S+)", message.strip()):
-        wrong = unrecognized[1].split("=")[0]
-        close = difflib.get_close_matches(wrong, known, n=1)
+    if unknown := re.search(r"^unrecognized arguments: ([^\s=]+)|does not accept option '(\S+)'", message.strip()):
+        wrong = unknown[1] or f"--{unknown[2]}"
+        close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.63)  # a flag of another group misleads
         return f"{wrong} is not an argument: {f'did you mean {close[0]}?' if close else 'see --help.'}"
     if incomplete := re.match(r"argument (?:-\w/)?(\S+): expected one argument", message):
         return f"{incomplete[1]} needs a value."

@@ -24,8 +24,8 @@ OURS: dict[type[nn.Module], type[nn.Module]] = {
     nn.MSELoss: MSELoss,
 }
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}
-TORCH_ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
-JOINABLE = {kind: name for name, theirs in TORCH_ACTIVATIONS.items() for kind in (theirs, OURS[theirs])}
+ACTIVATION_CLASSES: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
+JOINABLE = {kind: name for name, theirs in ACTIVATION_CLASSES.items() for kind in (theirs, OURS[theirs])}
 
 
 class Change(NamedTuple):
@@ -118,7 +118,7 @@ def revert(model: Model) -> Model:
         module.__class__ = THEIRS[type(module)]
     for module in joined:
         activation: str = vars(module).pop("joined_activation")
-        module.__class__ = nn.Linear if type(module) is JoinedDense else TORCH_ACTIVATIONS[activation]
+        module.__class__ = nn.Linear if type(module) is JoinedDense else ACTIVATION_CLASSES[activation]
     return model
 
 

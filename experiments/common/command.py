@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
-from torchnn.cli.parser import TrainingParser
+from torchnn.cli.train import TrainingParser
 from torchnn.console import one_sentence, options
 
 from .errors import BAD_ARGUMENT, INTERRUPTED, UnavailableError

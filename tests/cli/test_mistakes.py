@@ -93,6 +93,20 @@ def test_a_mistake_is_reported_in_one_sentence(
     assert list(tmp_path.iterdir()) == [], "a refused command left something behind"
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("model: {hiden_sizes: [3]}", "--model.hiden_sizes is not an argument: did you mean --model.hidden_sizes?"),
+        ("ranks: {timeout: 120.0}", "--ranks.timeout is not an argument: see --help."),  # in every file of 0.1
+    ],
+)
+def test_an_unknown_argument_in_a_configuration_is_named_like_a_flag(
+    text: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("config.yaml").write_text(text)
+    assert refused(["fit", "--config", "config.yaml"], capsys) == f"torchnn: {sentence}\n"
+
+
 @pytest.mark.parametrize("words", [["--model.activation", "softmax"], ["--model.lr", "-1"], ["--data.folds", "3"]])
 def test_a_wrong_model_is_refused_before_a_table_is_read(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     wrong = ["--model.hidden_sizes", "[0]"] if words[0] == "--data.folds" else []

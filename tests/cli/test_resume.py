@@ -148,13 +148,17 @@ def test_code_and_places_have_to_be_given_again(flag: str, value: Any, flags: di
 
 
 def test_a_checkpoint_of_version_0_1_is_resumed(flags: dict[str, Any]) -> None:
-    """It listed under `again` what had been given, and did not hold every flag."""
+    """It listed under `again` what had been given, and did not hold every flag, or the class paths of today."""
     values = {"seed_everything": 3, "trainer.max_epochs": 7}
     old = {"values": values, "again": {"checkpoint.dirpath": "elsewhere"}}
     given, own = {"checkpoint.dirpath": "elsewhere"}, {**flags, "checkpoint.dirpath": "elsewhere"}
     assert resumed_settings(checkpoint_of(old), PATH, given, own) == values
     with pytest.raises(CheckpointError, match=r"used --checkpoint\.dirpath elsewhere"):
         resumed_settings(checkpoint_of(old), PATH, {}, flags)
+    old["again"] = {"trainer.callbacks": "[{'class_path': 'torchnn.training.GradientHealth'}]"}
+    callbacks = {"trainer.callbacks": [{"class_path": "torchnn.runs.gradient_health.GradientHealth"}]}
+    all_of_a_file = {flag: value for flag, value in flags.items() if flag not in values} | callbacks
+    assert resumed_settings(checkpoint_of(old), PATH, all_of_a_file, flags | callbacks) == values
 
 
 @pytest.mark.parametrize(("flag", "limit"), [("trainer.max_epochs", 1), ("trainer.max_steps", 12)])

@@ -72,7 +72,7 @@ def check_backward(
     chosen = chosen_properties(only, skip, quick)
     subject = Subject(fn, reference, make_inputs, device=device, seed=seed, quick=quick)
     start = time.perf_counter()
-    report = Report(subject.name, seed=seed)
+    report = Report(subject=subject.name, seed=seed)
     with restored_state(device):
         check_inputs(subject)
         failed: dict[str, str] = {}  # each property that fails or is not judged, with the failing one behind it

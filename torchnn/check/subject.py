@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from torchnn._torch import tree_leaves
+from torchnn._torch import name_of_custom_op, tree_leaves
 from torchnn.check.gradients import (
     Call,
     Inputs,
@@ -184,7 +184,7 @@ def name_of(target: Any) -> str:
         return type(target).__name__
     if hasattr(target, "func"):  # functools.partial
         return name_of(target.func)
-    return str(getattr(target, "__qualname__", getattr(target, "_qualname", type(target).__name__)))
+    return str(getattr(target, "__qualname__", name_of_custom_op(target) or type(target).__name__))
 
 
 def accepts_arguments(function: Call, *names: str) -> bool:

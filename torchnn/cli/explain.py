@@ -16,7 +16,7 @@ from torchnn.console import OneSentenceParser, fail, need
 from torchnn.explain import Trace, trace
 from torchnn.explain.render.page import GENERATOR, page
 from torchnn.explain.render.terminal import Explanation
-from torchnn.files import replacing
+from torchnn.files import write_whole
 from torchnn.modules.mlp import MLP
 
 DESCRIPTION = (
@@ -25,7 +25,7 @@ DESCRIPTION = (
     "2-3-1 network on two points."
 )
 EPILOG = "Exit status: 0 if all gradients agree, 1 if some differ, 2 if an argument is wrong."
-FILE_WIDTH = 120  # columns, if the output is not a terminal
+WIDTH_OF_A_FILE = 120  # columns, if the output is not a terminal
 STEPS = 300  # of gradient descent, for the slider of the page
 LARGEST_WIDTH = 64
 # The network that is explained without a checkpoint. It is so small that every number fits on the screen.
@@ -33,7 +33,7 @@ WEIGHTS = ([[0.8, -0.5], [-0.6, 0.9], [0.4, 0.7]], [[0.9, -1.1, 0.3]])
 BIASES = ([0.1, -0.2, 0.3], [0.2])
 
 
-class WrongUseError(ValueError):
+class WrongArgumentError(ValueError):
     """The command cannot run with these arguments. The message is one sentence that says what to change."""
 
 
@@ -109,7 +109,7 @@ def explain(options: argparse.Namespace) -> Trace:
     if options.ckpt_path is None:
         for name, given in (("--row", options.row), ("--data.path", options.data_path)):
             if given is not None:
-                raise WrongUseError(f"{name} needs a trained model: give --ckpt_path too.")
+                raise WrongArgumentError(f"{name} needs a trained model: give --ckpt_path too.")
         return trace(*example(), **settings)
     data = {} if options.data_path is None else {"path": options.data_path}
     return trained(options.ckpt_path, options.row or [0], data, settings)
@@ -151,31 +151,30 @@ def example() -> tuple[MLP, Tensor, Tensor]:
 def check_layer(layer: int | None, explained: Trace) -> None:
     if layer is not None and not 1 <= layer <= len(explained.layers):
         count = len(explained.layers)
-        raise WrongUseError(f"--layer {layer} does not exist: the network has layers 1 to {count}.")
+        raise WrongArgumentError(f"--layer {layer} does not exist: the network has layers 1 to {count}.")
 
 
 def check_page(path: Path) -> None:
     """Before computing anything, raise an error if the page cannot or must not be written there."""
     if path.is_dir():
-        raise WrongUseError(f"--html {path} is a folder: give the name of a file.")
+        raise WrongArgumentError(f"--html {path} is a folder: give the name of a file.")
     if not path.parent.is_dir():
-        raise WrongUseError(f"--html {path} cannot be written because the folder {path.parent} does not exist.")
+        raise WrongArgumentError(f"--html {path} cannot be written because the folder {path.parent} does not exist.")
     if path.exists():
         try:
             with path.open("rb") as file:
                 is_ours = GENERATOR.encode() in file.read(1024)
         except OSError as error:
-            raise WrongUseError(f"--html {path} cannot be read ({error.strerror}): give another name.") from error
+            raise WrongArgumentError(f"--html {path} cannot be read ({error.strerror}): give another name.") from error
         if not is_ours:
-            raise WrongUseError(f"--html {path} exists and is not a page of torchnn explain: give another name.")
+            raise WrongArgumentError(f"--html {path} exists and is not a page of torchnn explain: give another name.")
 
 
 def write_page(path: Path, text: str) -> None:
     try:
-        with replacing(path) as file:
-            file.write(text.encode())
+        write_whole(path, text)
     except OSError as error:
-        raise WrongUseError(f"--html {path} cannot be written ({error.strerror}): give another name.") from error
+        raise WrongArgumentError(f"--html {path} cannot be written ({error.strerror}): give another name.") from error
 
 
 def show(options: argparse.Namespace, explained: Trace) -> None:
@@ -187,5 +186,5 @@ def show(options: argparse.Namespace, explained: Trace) -> None:
     if options.json:
         sys.stdout.write(json.dumps(explained.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     elif options.html is None:
-        console = Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
+        console = Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_FILE)
         console.print(Explanation(explained, options.max_width, options.layer))

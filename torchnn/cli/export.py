@@ -15,7 +15,7 @@ from torchnn.runs.checkpoints import find_checkpoint, read_checkpoint, table_opt
 from torchnn.runs.export import export_model
 from torchnn.tables import TableError
 
-MOST_ROWS = 10_000  # that the two models are compared on
+MOST_COMPARED_ROWS = 10_000  # that the two models are compared on
 
 
 def main(args: Sequence[str]) -> None:
@@ -62,5 +62,5 @@ def real_rows(model: BinaryClassifier, options: dict[str, Any], path: str | None
             "the model was trained on a table in memory: give --data.path, a table to check the exported model with."
         )
     data = TabularDataModule(**options, schema=model.options.schema)
-    batches = islice(iter(data.predict_dataloader()), -(-MOST_ROWS // EVALUATION_BATCH_SIZE))
-    return torch.cat([batch.features for batch in batches])[:MOST_ROWS]
+    batches = islice(iter(data.predict_dataloader()), -(-MOST_COMPARED_ROWS // EVALUATION_BATCH_SIZE))
+    return torch.cat([batch.features for batch in batches])[:MOST_COMPARED_ROWS]

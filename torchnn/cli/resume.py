@@ -139,7 +139,9 @@ def resumed_settings(
         return {}
     try:
         settings = section["settings"]
-        values, code = settings["values"], settings.get("code", settings.get("again", {}))  # "again" in version 0.1
+        # Version 0.1 kept no defaults of code, and "again" had to be given in any form.
+        is_complete = "code" in settings
+        values, code = settings["values"], settings["code"] if is_complete else settings.get("again", {})
         epochs = int(section["epochs"]) + (int(section["batches"]) > 0)
         unsafe = [flag for flag, value in values.items() if not is_safe(flag, value)]
         code = {flag: str(text) for flag, text in code.items()}
@@ -150,10 +152,10 @@ def resumed_settings(
     for flag in sorted(filter(is_kept, given.keys() - MAY_DIFFER)):
         if flag in values and used[flag] != values[flag]:
             raise contradiction(flag, used[flag], path, values[flag])
-        if flag not in values and str(used[flag]) != code.get(flag):
+        if flag not in values and is_complete and str(used[flag]) != code.get(flag):
             raise contradiction(flag, used[flag], path, code.get(flag))
     for flag, text in code.items():
-        if flag not in given and text != str(used.get(flag)):
+        if given.get(flag) is None and text != str(used.get(flag)):
             raise CheckpointError(
                 f"the run of {path} used --{flag} {text}, which is never taken from a checkpoint: give it again."
             )

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -19,9 +19,8 @@ from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from torchnn.cli.checkpoint import CheckpointCLI
 from torchnn.cli.checks import REPORTED, check_model, folds_of, refuse_empty_runs, set_mode
 from torchnn.cli.folds import FoldResult, cross_validate
-from torchnn.cli.parser import TrainingParser
 from torchnn.cli.resume import DATA_DECIDES, settings_of
-from torchnn.console import ERROR_FILE, INTERRUPTED, cannot_write, fail, note, options, with_flag
+from torchnn.console import ERROR_FILE, INTERRUPTED, cannot_write, fail, note, one_sentence, options, with_flag
 from torchnn.data.module import TabularDataModule
 from torchnn.model.checkpoint import CheckpointError
 from torchnn.model.classifier import BinaryClassifier
@@ -63,6 +62,18 @@ NO_FLAGS = {
     "test": DATA_ARGUMENTS,
     "predict": DATA_ARGUMENTS,
 }
+
+
+class TrainingParser(LightningArgumentParser):
+    """Lightning's parser, without the usage before each error and without shortened flags."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.allow_abbrev = False
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        parser = getattr(ex, "subcommand_parser", None) or self
+        fail(one_sentence(message, options(parser)))
 
 
 class TorchnnCLI(CheckpointCLI):

@@ -11,7 +11,7 @@ from torchnn.modules.activation import Joined, ReLU, Sigmoid, Step, Tanh
 from torchnn.modules.dense import Dense, DenseActivation, DenseSigmoid, JoinedDense
 from torchnn.modules.mlp import MLP, is_unmodified
 
-ACTIVATION_NAMES: dict[type[nn.Module], str] = {
+NAME_OF_ACTIVATION: dict[type[nn.Module], str] = {
     nn.Sigmoid: "sigmoid",
     Sigmoid: "sigmoid",
     nn.Tanh: "tanh",
@@ -73,14 +73,14 @@ def layers_of(model: nn.Module) -> list[Layer]:
         if kind in DENSE or kind in LINEAR:
             layers.append(layer_of(module, path))
             expects_activation = kind in LINEAR and not isinstance(module, JoinedDense)
-        elif kind in ACTIVATION_NAMES:
+        elif kind in NAME_OF_ACTIVATION:
             if not expects_activation:
                 raise ValueError(f"{described(path, module)} does not follow a linear layer: put one before it.")
             if isinstance(module, Step) and module.threshold != 0:
                 raise ValueError(
                     f"{described(path, module)} has a threshold that is not 0: subtract it from the bias instead."
                 )
-            layers[-1] = Layer(layers[-1].weight, layers[-1].bias, ACTIVATION_NAMES[kind])
+            layers[-1] = Layer(layers[-1].weight, layers[-1].bias, NAME_OF_ACTIVATION[kind])
             expects_activation = False
         elif kind not in (nn.Identity, Joined):
             raise ValueError(f"{described(path, module)} cannot be explained: give an MLP, or a Sequential of {KNOWN}.")

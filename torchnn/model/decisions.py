@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 ThresholdRule = Literal["f1", "cost", "recall"]
-STEEPEST = 1e3  # with a temperature outside [1/1000, 1000] every probability would be 0, 1 or one half
+LARGEST_TEMPERATURE = 1e3  # with a temperature outside [1/1000, 1000] every probability would be 0, 1 or one half
 ABOVE_ALL = 1 + torch.finfo(torch.float32).eps  # a threshold that no probability reaches
 ROUNDING = 1e-9  # relative error allowed when two sums of weights are compared
 
@@ -45,11 +45,11 @@ def best_temperature(logits: Tensor, target: Tensor, weight: Tensor) -> float:
         """Derivative of the loss with respect to 1/T at 1/T = exp(log_slope)."""
         return float((weight * (torch.sigmoid(math.exp(log_slope) * logits) - target) * logits).sum())
 
-    limit = math.log(STEEPEST)
+    limit = math.log(LARGEST_TEMPERATURE)
     if not derivative(limit) > 0:  # also where logits are NaN, which ends the run soon afterwards
         return 1.0
     if derivative(-limit) >= 0:
-        return STEEPEST
+        return LARGEST_TEMPERATURE
     return math.exp(-brentq(derivative, -limit, limit, xtol=1e-9))
 
 

@@ -60,4 +60,4 @@ def example_rows(
     y = table.target[chosen].double()
     labels = tuple(table.classes[round(target)] for target in y.tolist())
     names = table.columns if model.schema is None else preprocess.out_names
-    return ExampleRows(x, y.unsqueeze(-1), names, labels)
+    return ExampleRows(x=x, y=y.unsqueeze(-1), columns=names, labels=labels)

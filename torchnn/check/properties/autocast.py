@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from torchnn._torch import leaves_autocast
 from torchnn.check.autograd_functions import function_nodes, raw_backward
 from torchnn.check.findings import Findings, is_property
 from torchnn.check.gradients import (
@@ -83,7 +84,7 @@ def compare_dtypes(
 
 def declares_its_dtype(outputs: Sequence[Tensor]) -> bool:
     """Whether a forward is declared to leave autocast, with custom_fwd(cast_inputs=...)."""
-    return any(getattr(node, "_fwd_used_autocast", True) is False for node in function_nodes(outputs))
+    return any(map(leaves_autocast, function_nodes(outputs)))
 
 
 def check_backward_only(subject: Subject, findings: Findings, inputs: Inputs, device: str) -> None:

@@ -53,7 +53,7 @@ environment.globals |= {
 }
 
 
-class Step(NamedTuple):
+class Section(NamedTuple):
     """One section of the page. The phase is input, forward, loss, backward or update. Layer 0 means all layers."""
 
     title: str
@@ -66,12 +66,14 @@ class Step(NamedTuple):
         return f"{self.phase}-{self.layer}" if self.layer else self.phase
 
 
-def steps_of(trace: Trace) -> list[Step]:
+def steps_of(trace: Trace) -> list[Section]:
     """The steps in their order."""
-    forward = [Step(f"Forward, layer {layer.number}", "forward", layer.number) for layer in trace.layers]
-    backward = [Step(f"Backward, layer {layer.number}", "backward", layer.number) for layer in reversed(trace.layers)]
-    update = Step("One step of gradient descent", "update")
-    return [Step("The input", "input"), *forward, Step("The loss", "loss"), *backward, update]
+    forward = [Section(f"Forward, layer {layer.number}", "forward", layer.number) for layer in trace.layers]
+    backward = [
+        Section(f"Backward, layer {layer.number}", "backward", layer.number) for layer in reversed(trace.layers)
+    ]
+    update = Section("One step of gradient descent", "update")
+    return [Section("The input", "input"), *forward, Section("The loss", "loss"), *backward, update]
 
 
 def columns_of(trace: Trace, layer: int) -> list[str]:

@@ -101,7 +101,7 @@ class Explanation:
                 numbers = "  ".join(bracketed(row, self.max_width) for row in lines(value)[: words.MAX_EXAMPLES])
                 yield Text(f"  {name:>18}  {numbers}", style=QUIET)
         if (check := layer.dimension_check) is not None:
-            yield Padding(formula(f"In the order of the chain rule: {words.naive_product(check)}"), (0, 0, 0, 2))
+            yield Padding(formula(f"In the order of the chain rule: {words.shaped_product(check)}"), (0, 0, 0, 2))
             yield Padding(Text(words.why_not(check, layer.number), style=QUIET), (0, 0, 0, 2))
             yield Padding(formula(f"This form fits: δ[{layer.number}] = {check.fitting}"), (0, 0, 0, 2))
 
@@ -149,7 +149,7 @@ class Explanation:
                     table.add_row(name, bracketed(row_before, self.max_width), bracketed(row_after, self.max_width))
                     name = ""
         yield table
-        yield Text(words.step(self.trace), style="bold")
+        yield Text(words.after_step(self.trace), style="bold")
 
     def findings(self) -> Iterator[RenderableType]:
         yield Rule("Warnings", align="left")

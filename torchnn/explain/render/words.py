@@ -30,7 +30,7 @@ FINDING_NAMES = {
     "exploding": "exploding gradient",
     "saturated_loss": "saturated loss",
 }
-LOSS_NAMES = {"binary_cross_entropy": "binary cross-entropy", "mse": "squared error"}
+LOSS_WORDS = {"binary_cross_entropy": "binary cross-entropy", "mse": "squared error"}
 NO_WARNINGS = (
     "None: no neuron is saturated or dead, no gradient vanishes or explodes, and the loss keeps the whole error."
 )
@@ -65,7 +65,7 @@ def network(trace: Trace) -> str:
     sizes, examples = "-".join(map(str, trace.sizes)), counted(trace.num_examples, "example")
     about = f": {trace.about}" if trace.about else ""
     return (
-        f"A {sizes} network (activation: {activation}; loss: {LOSS_NAMES[trace.loss]}{weighted}) on {examples}{about}"
+        f"A {sizes} network (activation: {activation}; loss: {LOSS_WORDS[trace.loss]}{weighted}) on {examples}{about}"
     )
 
 
@@ -125,7 +125,7 @@ def cancellation_rows(layer: LayerTrace) -> Sequence[tuple[str, Tensor]]:
     )
 
 
-def naive_product(check: DimensionCheck) -> str:
+def shaped_product(check: DimensionCheck) -> str:
     """The factors in the order of the chain rule, with their shapes."""
     return f"{check.formula}   shapes: " + " · ".join(f"({size(shape)})" for shape in check.shapes)
 
@@ -206,7 +206,7 @@ def many_steps(trace: Trace, descent: Descent) -> str:
     )
 
 
-def step(trace: Trace) -> str:
+def after_step(trace: Trace) -> str:
     """What the step of gradient descent did to the loss."""
     before, after = trace.value, trace.value_after
     if math.isnan(after):
