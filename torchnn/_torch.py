@@ -236,7 +236,10 @@ def function_of(node: Any) -> type[Function]:
 
 def output_metadata(node: Any) -> Sequence[Any] | None:
     """Return shape, dtype and device of each output of the operation that made a node; None if torch does not say."""
-    return getattr(node, _input_metadata, None)
+    try:
+        return getattr(node, _input_metadata, None)
+    except RuntimeError:  # torch 2.11 has the name, but refuses it for the node of a Function written in Python
+        return None
 
 
 def leaves_autocast(node: Any) -> bool:

@@ -105,19 +105,25 @@ def need(extra: str, user: str) -> Iterator[None]:
 
 
 @contextmanager
+def logging_level(level: int, *loggers: str) -> Iterator[None]:
+    """Hide the messages of these loggers below a level."""
+    limited = [logging.getLogger(name) for name in loggers]
+    levels = [logger.level for logger in limited]
+    for logger in limited:
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, before in zip(limited, levels, strict=True):
+            logger.setLevel(before)
+
+
+@contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
     """Hide all warnings, and the messages of these loggers that are not critical."""
-    silenced = [logging.getLogger(name) for name in loggers]
-    levels = [logger.level for logger in silenced]
-    for logger in silenced:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(silenced, levels, strict=True):
-            logger.setLevel(level)
+    with logging_level(logging.CRITICAL, *loggers), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def cannot_write(error: OSError) -> str | None:

@@ -1,5 +1,6 @@
 """The classifier as a scikit-learn estimator, for pipelines, grid searches and calibration."""
 
+import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 
-from torchnn.console import need, quiet
+from torchnn.console import logging_level, need
 
 with need("train", "torchnn.sklearn"):
     import lightning.pytorch as pl
@@ -231,7 +232,7 @@ class TorchnnClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         model.preprocess.fit(table.features[train])
         batch_size = batch_size_for(len(train)) if self.batch_size == "auto" else self.batch_size
         loaders = BatchLoader(table, train, batch_size, seed), BatchLoader(table, val, EVALUATION_BATCH_SIZE)
-        with quiet(*LIGHTNING_LOGGERS), tempfile.TemporaryDirectory() as folder:
+        with logging_level(logging.ERROR, *LIGHTNING_LOGGERS), tempfile.TemporaryDirectory() as folder:
             best = ModelCheckpoint(folder, save_weights_only=True, **BEST_CHECKPOINT)
             trainer = pl.Trainer(
                 **{**TRAINER, "max_epochs": self.max_epochs},

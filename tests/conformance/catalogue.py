@@ -24,6 +24,9 @@ ALL_DTYPES: tuple[torch.dtype, ...] = tuple(sorted(_all_dtypes, key=str))
 DOUBLE_DTYPES = (torch.float64, torch.complex128)
 HALF_DTYPES = (torch.float16, torch.bfloat16)
 
+# Set by conftest.py: `make test` leaves out samples that repeat what others show, `make test-all` takes all of them.
+FEWER_SAMPLES = True
+
 # Samples with more elements are left out: torch keeps some of a million to reach every lane of its vectorised kernels.
 MANY = 10_000
 
@@ -158,7 +161,11 @@ def unless_nearer(expected: Tensor, actual: Tensor, truth: Tensor) -> Tensor:
 
 
 def representative(samples: Iterable[Sample]) -> list[Sample]:
-    """One sample of every distinct combination of options, dimensions and emptiness."""
+    """One sample of every distinct combination of options, dimensions and emptiness; all samples in `make test-all`."""
+    return _one_per_combination(samples) if FEWER_SAMPLES else list(samples)
+
+
+def _one_per_combination(samples: Iterable[Sample]) -> list[Sample]:
     return list({(_options(sample), _dimensions(sample)): sample for sample in samples}.values())
 
 
@@ -168,7 +175,12 @@ def one_per_option(samples: Iterable[Sample]) -> list[Sample]:
 
 
 def one_per_value(samples: Iterable[Sample]) -> list[Sample]:
-    """A few samples in which each option takes each of its values and each argument each number of dimensions."""
+    """A few samples in which each option takes each of its values and each argument each number of dimensions.
+
+    In `make test-all` one of every distinct combination of them.
+    """
+    if not FEWER_SAMPLES:
+        return _one_per_combination(samples)
     chosen, seen = [], set[Any]()
     for sample in reversed(list(samples)):  # torch lists those with most options last
         dimensions = enumerate(_dimensions(sample))
