@@ -28,11 +28,13 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def reduce(loss: Tensor, reduction: str) -> Tensor:
-    """Return J: the mean of the elements of the loss, their sum, or the elements themselves."""
-    if reduction == "mean":
-        return loss.mean()
-    return loss.sum() if reduction == "sum" else loss
+def reduce(loss: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
+    """Return J in a dtype: the mean of the elements of the loss, their sum, or the elements themselves."""
+    if reduction != "none":
+        loss = loss.mean() if reduction == "mean" else loss.sum()
+    # Not `loss.to(dtype)` in any case: compiled by torch 2.11, a forward that ends in a conversion to the same dtype gets
+    # the wrong saved tensors in its backward, and gradients that are zero.
+    return loss if loss.dtype == dtype else loss.to(dtype)
 
 
 def reduce_backward(grad_output: Tensor, num_elements: int, reduction: str) -> Tensor:
@@ -192,7 +194,7 @@ def loss_jvp(
     for tangent, derivative in zip(tangents, (slope, target_slope), strict=True):
         if tangent is not None:
             dloss = dloss + tangent * derivative(prediction, target, *constants)
-    return reduce(apply_weight(dloss, weight), ctx.reduction).to(dtype)
+    return reduce(apply_weight(dloss, weight), ctx.reduction, dtype)
 
 
 class BinaryCrossEntropyWithLogitsFunction(Function):
@@ -213,7 +215,7 @@ class BinaryCrossEntropyWithLogitsFunction(Function):
     @staticmethod
     def forward(z: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, reduction: str) -> Tensor:
         loss = binary_cross_entropy_with_logits_forward(z, target, pos_weight)
-        return reduce(apply_weight(loss, weight), reduction).to(target.dtype)
+        return reduce(apply_weight(loss, weight), reduction, target.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
@@ -244,7 +246,7 @@ class BinaryCrossEntropyFunction(Function):
     @staticmethod
     def forward(a: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, reduction: str) -> Tensor:
         loss = binary_cross_entropy_forward(a, target, pos_weight).to(at_least_float32(a.dtype))
-        return reduce(apply_weight(loss, weight), reduction).to(a.dtype)
+        return reduce(apply_weight(loss, weight), reduction, a.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
@@ -274,7 +276,7 @@ class MSELossFunction(Function):
     @staticmethod
     def forward(a: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
         loss = mse_loss_forward(a, target)
-        return reduce(apply_weight(loss, weight), reduction).to(torch.promote_types(a.dtype, target.dtype))
+        return reduce(apply_weight(loss, weight), reduction, torch.promote_types(a.dtype, target.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
