@@ -140,6 +140,7 @@ def test_predictions_name_row_probability_and_class(
     assert all((float(row["probability"]) >= 0.5) == (row["label"] == "benign") for row in table)
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_test_and_print_once(tmp_path: Path) -> None:
     """Lightning's own launcher starts the second process from the command line, so that this runs outside pytest."""
     words = [*SHORT, "--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]

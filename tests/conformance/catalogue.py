@@ -23,6 +23,8 @@ _all_dtypes = all_types_and_complex_and(torch.bool, torch.half, torch.bfloat16)
 ALL_DTYPES: tuple[torch.dtype, ...] = tuple(sorted(_all_dtypes, key=str))
 DOUBLE_DTYPES = (torch.float64, torch.complex128)
 HALF_DTYPES = (torch.float16, torch.bfloat16)
+# A neighbour takes the same path through the code: bfloat16, int64, complex64.
+RARE_DTYPES = (torch.float16, torch.uint8, torch.int8, torch.int16, torch.int32)
 
 # Set by conftest.py: `make test` leaves out samples that repeat what others show, `make test-all` takes all of them.
 FEWER_SAMPLES = True
@@ -92,12 +94,22 @@ each_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=s
 
 
 def each_operation_and(
-    dtypes: Iterable[torch.dtype], where: Callable[[Operation, torch.dtype], bool] = lambda operation, dtype: True
+    dtypes: Iterable[torch.dtype],
+    where: Callable[[Operation, torch.dtype], bool] = lambda operation, dtype: True,
+    slow: Iterable[torch.dtype] = RARE_DTYPES,
 ) -> pytest.MarkDecorator:
-    """Parametrise over (operation, dtype), for the dtypes for which `where` holds."""
+    """Parametrise over (operation, dtype), for the dtypes for which `where` holds; those in `slow` are marked slow."""
     pairs = [(operation, dtype) for dtype in dtypes for operation in OPERATIONS.values() if where(operation, dtype)]
-    ids = [f"{operation}-{str(dtype).removeprefix('torch.')}" for operation, dtype in pairs]
-    return pytest.mark.parametrize(("operation", "dtype"), pairs, ids=ids)
+    params = [
+        pytest.param(
+            operation,
+            dtype,
+            id=f"{operation}-{str(dtype).removeprefix('torch.')}",
+            marks=[pytest.mark.slow] if dtype in slow else [],
+        )
+        for operation, dtype in pairs
+    ]
+    return pytest.mark.parametrize(("operation", "dtype"), params)
 
 
 # --- what is done with a sample ---------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from .catalogue import (
-    HALF_DTYPES,
     OPERATIONS,
     Operation,
     TensorFunction,
@@ -27,7 +26,10 @@ from .catalogue import (
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-each_lower_precision = pytest.mark.parametrize("lower", HALF_DTYPES, ids=lambda dtype: str(dtype).split(".")[1])
+each_lower_precision = pytest.mark.parametrize(
+    "lower",
+    [pytest.param(torch.float16, id="float16", marks=pytest.mark.slow), pytest.param(torch.bfloat16, id="bfloat16")],
+)
 
 
 @each_lower_precision

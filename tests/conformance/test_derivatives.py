@@ -84,7 +84,7 @@ def test_gradcheck_in_reverse_and_forward_mode_batched_and_undefined(operation: 
 
 
 @pytest.mark.parametrize("non_contiguous", [False, True], ids=["contiguous", "non-contiguous"])
-@each_operation_and(DOUBLE_DTYPES, where=Operation.differentiates)
+@each_operation_and(DOUBLE_DTYPES, where=Operation.differentiates, slow=[torch.complex128])
 def test_gradgradcheck_in_reverse_over_reverse_and_forward_over_reverse_mode(
     operation: Operation, dtype: torch.dtype, non_contiguous: bool
 ) -> None:

@@ -84,7 +84,7 @@ def _composed(function: TensorFunction, arguments: Outputs, transforms: list[Tra
 
 
 @pytest.mark.parametrize("transforms", COMPOSITIONS.values(), ids=COMPOSITIONS)
-@each_operation_and(DOUBLE_DTYPES, where=Operation.differentiates)
+@each_operation_and(DOUBLE_DTYPES, where=Operation.differentiates, slow=[torch.complex128])
 def test_composition_of_transforms_is_torchs(
     operation: Operation, dtype: torch.dtype, transforms: list[Transform]
 ) -> None:

@@ -69,6 +69,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.full_batch.experiment.SHARES", (1,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("_small")
 def test_a_small_run_writes_the_files_and_columns_of_the_committed_results(

@@ -32,8 +32,8 @@ def reduce(loss: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
     """Return J in a dtype: the mean of the elements of the loss, their sum, or the elements themselves."""
     if reduction != "none":
         loss = loss.mean() if reduction == "mean" else loss.sum()
-    # Not `loss.to(dtype)` in any case: compiled by torch 2.11, a forward that ends in a conversion to the same dtype gets
-    # the wrong saved tensors in its backward, and gradients that are zero.
+    # Never a conversion to the same dtype: compiled by torch 2.11, a forward that ends in one gets the wrong saved
+    # tensors in its backward, and the gradients are zero.
     return loss if loss.dtype == dtype else loss.to(dtype)
 
 
