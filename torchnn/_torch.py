@@ -88,8 +88,8 @@ def autocast_is_on(device: str) -> bool:
     """
     if _any_autocast is not None and not _any_autocast():
         return False
-    # torch 2.11 cannot trace whether autocast is available; a graph that is traced is never for a device without it.
-    available = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)
+    # torch 2.11 cannot trace whether autocast is available. Of the devices that a graph is traced for, meta has none.
+    available = device != "meta" if torch.compiler.is_compiling() else torch.amp.is_autocast_available(device)
     return available and torch.is_autocast_enabled(device)
 
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from torchnn import functional
+
 from .catalogue import (
     OPERATIONS,
     Operation,
@@ -124,3 +126,13 @@ def test_compiled_under_autocast_has_eager_dtypes_and_gradients(operation: Opera
         torch.autograd.grad(actual, leaves(sample), grad_output),
         torch.autograd.grad(expected, leaves(sample), grad_output),
     )
+
+
+def test_compiled_on_a_device_without_autocast_ignores_the_autocast_of_another() -> None:
+    torch._dynamo.reset()
+    x, weight = torch.randn(3, 4, device="meta"), torch.randn(2, 4, device="meta")
+    compiled = torch.compile(lambda x, weight: functional.dense(x, weight), fullgraph=True, backend="aot_eager")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = compiled(x, weight)
+    assert output.shape == (3, 2)
+    assert output.dtype == torch.float32
